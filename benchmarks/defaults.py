@@ -1,0 +1,180 @@
+"""Which settings should be the defaults? Trains variations of them on several environments and seeds.
+
+    python benchmarks/defaults.py CartPole-v1 --timesteps 15000 --seeds 100 101 102 \
+        --variation n_steps=3 --variation n_steps=3,estimator=gumbel_softmax --jobs 2
+    python benchmarks/defaults.py --table
+
+A variation is a list of constructor arguments that differ from the defaults; ``policy.X=Y`` sets ``policy_kwargs[X]``.
+Each run is one process on one thread and appends one line to the results, with its whole configuration; a run that
+stands there is not run again. Seeds from 100 up are for tuning, those below for reporting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
+NOT_SETTINGS = {
+    "self",
+    "policy",
+    "env",
+    "stats_window_size",
+    "tensorboard_log",
+    "verbose",
+    "seed",
+    "device",
+    "_init_setup_model",
+}
+N_EVALUATIONS = 10
+
+
+def configuration(variation: str) -> dict[str, Any]:
+    """All settings: the constructor's defaults, and what the variation changes in them."""
+    from gsac import GSAC
+    from gsac.policies import GSACPolicy
+
+    parameters = inspect.signature(GSAC.__init__).parameters
+    config = {name: p.default for name, p in parameters.items() if name not in NOT_SETTINGS}
+    policy = inspect.signature(GSACPolicy.__init__).parameters
+    config["policy_kwargs"] = {
+        name: policy[name].default for name in ("net_arch", "n_critics", "critic_head", "critic_layer_norm")
+    }
+    for change in filter(None, variation.split(",")):
+        name, _, text = change.partition("=")
+        try:
+            value = json.loads(text.replace(";", ","))
+        except json.JSONDecodeError:
+            value = text
+        scope = config["policy_kwargs"] if name.startswith("policy.") else config
+        name = name.removeprefix("policy.")
+        if name not in scope:
+            raise SystemExit(f"{name!r} is not a setting: choose from {', '.join(scope)}.")
+        scope[name] = value
+    return config
+
+
+def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, seed: int) -> dict[str, Any]:
+    """One training run, with its evaluations on the way and at its end."""
+    import gymnasium
+    import stable_baselines3
+    import torch
+    from stable_baselines3.common.callbacks import EvalCallback
+    from stable_baselines3.common.evaluation import evaluate_policy
+    from stable_baselines3.common.monitor import Monitor
+
+    from gsac import GSAC
+
+    torch.set_num_threads(1)
+    eval_env = Monitor(gymnasium.make(env_id))
+    eval_env.reset(seed=10_000 + seed)
+    curve: list[dict[str, float]] = []
+
+    class Curve(EvalCallback):
+        def _on_step(self) -> bool:
+            ok = super()._on_step()
+            if self.n_calls % self.eval_freq == 0:
+                curve.append({"step": self.num_timesteps, "mean": float(self.last_mean_reward)} | model._metrics.pop())
+            return ok
+
+    start, cpu = time.time(), time.process_time()
+    model = GSAC("MlpPolicy", env_id, seed=seed, device="cpu", **config)
+    model.learn(
+        timesteps,
+        callback=Curve(eval_env, n_eval_episodes=5, eval_freq=timesteps // N_EVALUATIONS, verbose=0),
+        log_interval=10**9,
+    )
+    seconds, cpu_seconds = time.time() - start, time.process_time() - cpu
+    deterministic, _ = evaluate_policy(model, eval_env, 20, deterministic=True, return_episode_rewards=True)
+    stochastic, _ = evaluate_policy(model, eval_env, 20, deterministic=False, return_episode_rewards=True)
+    return {
+        "env": env_id,
+        "variation": variation,
+        "seed": seed,
+        "timesteps": timesteps,
+        "final": statistics.mean(deterministic),
+        "final_std": statistics.pstdev(deterministic),
+        "final_stochastic": statistics.mean(stochastic),
+        "curve": curve,
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "config": config,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "stable_baselines3": stable_baselines3.__version__,
+            "gymnasium": gymnasium.__version__,
+        },
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
+    }
+
+
+def key(row: dict[str, Any]) -> str:
+    return json.dumps([row["env"], row["config"], row["timesteps"], row["seed"]], sort_keys=True)
+
+
+def finished(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(rows: list[dict[str, Any]]) -> None:
+    """One line for each environment and variation, in the order in which they were tried."""
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["env"], row["timesteps"], json.dumps(row["config"], sort_keys=True)), []).append(row)
+    for (env, timesteps, _), group in groups.items():
+        group.sort(key=lambda row: row["seed"])
+        finals = " ".join(f"{row['final']:7.1f}" for row in group)
+        area = statistics.mean(statistics.mean(point["mean"] for point in row["curve"]) for row in group)
+        seeds = ",".join(str(row["seed"]) for row in group)
+        name = group[0]["variation"] or "defaults"
+        print(f"{env:14} {timesteps:6} | {finals} | mean of the curves {area:7.1f} | seeds {seeds} | {name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("env", nargs="?", default="CartPole-v1")
+    parser.add_argument("--timesteps", type=int, default=15_000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--variation", action="append", default=[])
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--table", action="store_true", help="print what has been run, and stop")
+    args = parser.parse_args()
+    done = finished(args.results)
+    if args.table:
+        table(done)
+        return
+
+    known = {key(row) for row in done}
+    todo = []
+    for variation in args.variation or [""]:
+        config = configuration(variation)
+        for seed in args.seeds:
+            if key({"env": args.env, "config": config, "timesteps": args.timesteps, "seed": seed}) not in known:
+                todo.append((args.env, variation, config, args.timesteps, seed))
+    context = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(args.jobs, mp_context=context, max_tasks_per_child=1) as pool,
+        args.results.open("a") as out,
+    ):
+        for future in as_completed([pool.submit(run, *job) for job in todo]):
+            row = future.result()
+            out.write(json.dumps(row) + "\n")
+            out.flush()
+            name = f"{row['env']} {row['variation'] or 'defaults'} seed {row['seed']}"
+            curve = " ".join(f"{point['mean']:.0f}" for point in row["curve"])
+            print(f"{name}: {row['final']:.1f} ({curve}) {row['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

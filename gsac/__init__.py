@@ -1,0 +1,24 @@
+"""Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
+
+from gsac.algorithms.gsac import GSAC
+from gsac.estimators import ESTIMATORS
+from gsac.functional.categorical import FactorisedCategorical
+from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ESTIMATORS",
+    "GSAC",
+    "CnnPolicy",
+    "Constant",
+    "Cosine",
+    "Exponential",
+    "FactorisedCategorical",
+    "Linear",
+    "MlpPolicy",
+    "MultiInputPolicy",
+    "Piecewise",
+    "__version__",
+]

@@ -1,0 +1,112 @@
+"""What the constructor accepts: each check says what came, what is allowed, and what to write."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from typing import Any
+
+from gsac.schedules import Constant, Schedule, as_schedule
+
+DEFAULT_TARGET_FRACTION = 0.3
+"""Of the greatest entropy; for a policy with one peak, about as random as an epsilon between 0.1 and 0.2."""
+
+DEFAULT_INITIAL_ENT_COEF = 0.1
+
+
+def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
+    """Refuses what is not a number, or not one for which ``holds`` is true; whole numbers only if the example is one.
+
+    :raises TypeError: not a number, or not a whole one
+    :raises ValueError: a number outside of what is allowed
+    """
+    kind = numbers.Integral if isinstance(example, int) else numbers.Real
+    if isinstance(value, bool) or not isinstance(value, kind):
+        whole = "whole " if kind is numbers.Integral else ""
+        raise TypeError(f"{name}={value!r} is not a {whole}number: pass {allowed}, such as {name}={example}.")
+    if not holds(value):
+        raise ValueError(f"{name}={value!r} is out of range: pass {allowed}, such as {name}={example}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """:raises ValueError: not one of the choices"""
+    choices = list(choices)
+    if value not in choices:
+        close = get_close_matches(str(value), choices, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"{name}={value!r} is unknown.{hint} Pass one of {', '.join(map(repr, choices))}.")
+
+
+def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:
+    """The schedule that ``value`` stands for, tried at its start, middle and end.
+
+    :raises TypeError: neither a number, a string nor a callable
+    :raises ValueError: a string that describes no schedule, or a value outside of what is allowed
+    """
+    schedule = as_schedule(value, name)
+    for progress_remaining in (1.0, 0.5, 0.0):
+        now = schedule(progress_remaining)
+        if not holds(now):
+            when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
+            raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
+    return schedule
+
+
+def parse_ent_coef(ent_coef: str | float) -> tuple[bool, float]:
+    """Whether the entropy coefficient is learned, and its (first) value.
+
+    :raises ValueError: another string than ``"auto"`` and ``"auto_START"``, a start at or below 0, a number below 0
+    :raises TypeError: neither a string nor a number
+    """
+    advice = (
+        "Pass 'auto', 'auto_0.1' to start at 0.1 (or any number above 0), or a fixed number of at least 0 such as 0.01."
+    )
+    if ent_coef == "auto":
+        return True, DEFAULT_INITIAL_ENT_COEF
+    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto_")
+    text = ent_coef.removeprefix("auto_") if isinstance(ent_coef, str) else ent_coef
+    if isinstance(text, bool) or not isinstance(text, str | numbers.Real):
+        raise TypeError(f"ent_coef={ent_coef!r} is not a coefficient. {advice}")
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
+    if not math.isfinite(value) or value < 0 or (learned and value == 0):
+        raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
+    return learned, value
+
+
+def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: float) -> Schedule:
+    """The target as a schedule of its fraction of the greatest entropy.
+
+    :param target_entropy: ``"auto"``, ``"auto_F"`` for the fraction F, a number of nats, or a schedule of the fraction
+    :param max_entropy: in nats, the logarithm of the number of joint actions
+    :raises ValueError: a target that no policy has, or a string of no such form
+    :raises TypeError: none of these
+    """
+    if max_entropy <= 0:
+        raise ValueError(
+            f"target_entropy={target_entropy!r} cannot be reached: there is one action to choose from, and its entropy "
+            "is 0. Pass ent_coef=0.0, which needs no target."
+        )
+    if target_entropy == "auto":
+        return Constant(DEFAULT_TARGET_FRACTION)
+    name = "target_entropy"
+    schedule: Schedule
+    if isinstance(target_entropy, str) and target_entropy.startswith("auto_"):
+        schedule = as_schedule(f"constant:{target_entropy.removeprefix('auto_')}", name)
+    elif callable(target_entropy) or (isinstance(target_entropy, str) and ":" in target_entropy):
+        schedule = as_schedule(target_entropy, name)
+    else:
+        schedule = Constant(as_schedule(target_entropy, name)(1.0) / max_entropy)
+    for progress_remaining in (1.0, 0.5, 0.0):
+        fraction = schedule(progress_remaining)
+        if not 0 < fraction < 1:
+            raise ValueError(
+                f"target_entropy={target_entropy!r} cannot be reached: it asks for {fraction * max_entropy:.4g} nats, "
+                f"and {math.exp(max_entropy):.4g} actions have between 0 and {max_entropy:.4g}, both excluded. "
+                f"Pass 'auto', a fraction such as 'auto_0.3', or nats such as target_entropy={0.3 * max_entropy:.3g}."
+            )
+    return schedule

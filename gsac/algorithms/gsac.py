@@ -1,0 +1,343 @@
+"""GSAC: a soft actor-critic for discrete actions."""
+
+from __future__ import annotations
+
+import io
+import math
+import pathlib
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+
+from gsac.action_codec import SUPPORTED_ACTION_SPACES, ActionCodec
+from gsac.algorithms.arguments import check_choice, check_number, check_schedule, parse_ent_coef, parse_target_entropy
+from gsac.estimators import ESTIMATORS, Estimator, resolve_estimator
+from gsac.files import atomic_write
+from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.networks.actor import Actor
+from gsac.networks.critic import Critic
+from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
+from gsac.schedules import Constant, Schedule, value_at
+from gsac.training.batch import Batch
+from gsac.training.learner import Learner
+from gsac.training.metrics import RunningMean
+from gsac.training.threads import choose_threads, torch_threads
+
+SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
+
+
+class GSAC(OffPolicyAlgorithm):
+    """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
+
+    The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
+    with respect to the action trains the actor; so the cost grows with the number of classes, not with the number of
+    joint actions. Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Jang et al. 2017,
+    https://arxiv.org/abs/1611.01144.
+
+    What is not described here is as in SB3's off-policy algorithms. "Schedule" means a number, a function of the
+    remaining progress, one of :mod:`gsac.schedules`, or a string such as ``"cosine:1:0.1"`` that describes one.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
+    :param env: the environment, or the name of a registered one
+    :param learning_rate: of actor, critics and entropy coefficient; a schedule
+    :param tau: Polyak step of the target networks, within [0, 1]
+    :param n_steps: rewards that a target sums before it asks the critics
+    :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS` or a function of that signature
+    :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
+    :param ent_coef: weight of the entropy: ``"auto"`` and ``"auto_0.1"`` learn it, from 0.1; a number fixes it
+    :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
+        greatest entropy, a number of nats, or a schedule of the fraction (not a number)
+    :param entropy_in_target: count the next states' entropy as reward
+    :param q_aggregation: how the critics' values become one: ``"min"`` or ``"mean"``
+    :param target_update_interval: gradient steps from one Polyak step to the next
+    :param max_grad_norm: clip the norm of each network's gradient, if given
+    :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
+        are small, unless the environment variable ``OMP_NUM_THREADS`` is set
+    :raises ValueError: an argument out of its range
+    :raises TypeError: an argument of another kind
+    :raises AssertionError: an action space of another kind (SB3's own check)
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+    policy: GSACPolicy
+    actor: Actor
+    critic: Critic
+    critic_target: Critic
+
+    def __init__(
+        self,
+        policy: str | type[GSACPolicy],
+        env: gymnasium.Env | VecEnv | str,
+        learning_rate: float | str | Schedule = 1e-3,
+        buffer_size: int = 1_000_000,
+        learning_starts: int = 1_000,
+        batch_size: int = 128,
+        tau: float = 0.05,
+        gamma: float = 0.99,
+        train_freq: int | tuple[int, str] = 1,
+        gradient_steps: int = 1,
+        replay_buffer_class: type[ReplayBuffer] | None = None,
+        replay_buffer_kwargs: dict[str, Any] | None = None,
+        optimize_memory_usage: bool = False,
+        n_steps: int = 1,
+        estimator: str | Estimator = "straight_through",
+        temperature: float | str | Schedule = 0.5,
+        ent_coef: str | float = "auto",
+        target_entropy: str | float | Schedule = "auto",
+        entropy_in_target: bool = True,
+        q_aggregation: str = "min",
+        target_update_interval: int = 1,
+        max_grad_norm: float | None = None,
+        num_threads: int | str = "auto",
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,  # type: ignore[arg-type]  # SB3's own type knows no strings
+            buffer_size,
+            learning_starts,
+            batch_size,
+            tau,
+            gamma,
+            train_freq,
+            gradient_steps,
+            replay_buffer_class=replay_buffer_class,
+            replay_buffer_kwargs=replay_buffer_kwargs,
+            optimize_memory_usage=optimize_memory_usage,
+            n_steps=n_steps,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            seed=seed,
+            sde_support=False,
+            supported_action_spaces=SUPPORTED_ACTION_SPACES,
+            support_multi_env=True,
+        )
+        self.estimator = estimator
+        self.temperature = temperature
+        self.ent_coef = ent_coef
+        self.target_entropy = target_entropy
+        self.entropy_in_target = entropy_in_target
+        self.q_aggregation = q_aggregation
+        self.target_update_interval = target_update_interval
+        self.max_grad_norm = max_grad_norm
+        self.num_threads = num_threads
+
+        self.log_ent_coef: torch.Tensor | None = None
+        self.ent_coef_optimizer: torch.optim.Optimizer | None = None
+        self.ent_coef_tensor: torch.Tensor | None = None
+        self._chosen_buffer_class: type[ReplayBuffer] | None = None
+
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        self._codec = ActionCodec(self.action_space)
+        learned, ent_coef = parse_ent_coef(self.ent_coef)
+        max_entropy = math.log(self._codec.groups.n_joint)
+        target = parse_target_entropy(self.target_entropy, max_entropy) if learned else Constant(0.0)
+        self._target_entropy_schedule, self._max_entropy = target, max_entropy
+        estimator = resolve_estimator(self.estimator)
+        if estimator is ESTIMATORS["expected"]:
+            self._codec.groups.joint_actions(self.device)  # refuses too many
+
+        self._setup_networks_and_buffer()
+
+        if learned:
+            self.log_ent_coef = torch.full((1,), math.log(ent_coef), device=self.device, requires_grad=True)
+            self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+        else:
+            self.ent_coef_tensor = torch.tensor(ent_coef, device=self.device)
+        self._learner = Learner(
+            self.actor,
+            self.critic,
+            self.critic_target,
+            estimator=estimator,
+            q_aggregation=self.q_aggregation,
+            log_ent_coef=self.log_ent_coef,
+            ent_coef_optimizer=self.ent_coef_optimizer,
+            ent_coef_tensor=self.ent_coef_tensor,
+            entropy_in_target=self.entropy_in_target,
+            max_grad_norm=self.max_grad_norm,
+        )
+        self._metrics = RunningMean()
+
+    def _check_arguments(self) -> None:
+        """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
+        at_least_1 = ("a whole number of at least 1", lambda value: value >= 1)
+        for name, example in (
+            ("batch_size", 128),
+            ("buffer_size", 100_000),
+            ("n_steps", 3),
+            ("target_update_interval", 1),
+        ):
+            check_number(name, getattr(self, name), *at_least_1, example)
+        check_number(
+            "learning_starts", self.learning_starts, "a whole number of at least 0", lambda value: value >= 0, 1000
+        )
+        check_number(
+            "gradient_steps", self.gradient_steps, "-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1
+        )
+        for name, number in (("tau", 0.05), ("gamma", 0.99)):
+            check_number(name, getattr(self, name), "a number within [0, 1]", lambda value: 0 <= value <= 1, number)
+        if self.max_grad_norm is not None:
+            check_number(
+                "max_grad_norm", self.max_grad_norm, "a number above 0, or None", lambda value: value > 0, 10.0
+            )
+        if self.num_threads != "auto":
+            check_number(
+                "num_threads", self.num_threads, "'auto' or a whole number of at least 1", lambda value: value >= 1, 1
+            )
+        check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
+        self._learning_rate_schedule = check_schedule(
+            "learning_rate",
+            self.learning_rate,
+            "a number of at least 0, or a schedule of such",
+            lambda value: 0 <= value < math.inf,
+            1e-3,
+        )
+        self._temperature_schedule = check_schedule(
+            "temperature", self.temperature, "a number above 0, or a schedule of such", _is_temperature, 0.5
+        )
+        if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
+            raise ValueError(
+                f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict "
+                "observations: pass n_steps=1, or your own replay_buffer_class."
+            )
+
+    def _setup_lr_schedule(self) -> None:
+        self.lr_schedule = FloatSchedule(self._learning_rate_schedule)
+
+    def _setup_networks_and_buffer(self) -> None:
+        if self.replay_buffer_class is self._chosen_buffer_class:
+            # SB3 stores its choice as if the user had made it, and warns about it when the model is loaded.
+            self.replay_buffer_class = None
+            self.replay_buffer_kwargs = {
+                k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
+            }
+        chosen_by_user = self.replay_buffer_class is not None
+        super()._setup_model()
+        self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
+        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
+
+    def train(self, gradient_steps: int, batch_size: int = 128) -> None:
+        """Makes ``gradient_steps`` updates of all networks, each on a batch of its own."""
+        assert self.replay_buffer is not None
+        self.policy.set_training_mode(True)
+        optimizers = [self.actor.optimizer, self.critic.optimizer]
+        if self.ent_coef_optimizer is not None:
+            optimizers.append(self.ent_coef_optimizer)
+        self._update_learning_rate(optimizers)
+        self._learner.tau.fill_(self.tau)
+
+        for _ in range(gradient_steps):
+            self._update_schedules()
+            samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
+            batch = Batch.from_replay(samples, self._codec, self.gamma)
+            self._n_updates += 1
+            track_targets = self._n_updates % self.target_update_interval == 0
+            self._metrics.add(self._learner.step(batch, track_targets))
+
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def _update_schedules(self) -> None:
+        temperature = self._value_at(self._temperature_schedule)
+        if not _is_temperature(temperature):
+            raise ValueError(
+                f"temperature={self.temperature!r} became {temperature!r} after {self._n_updates} updates: it must "
+                "stay above 0. Let the schedule end above 0, such as temperature='linear:1:0.1'."
+            )
+        self._learner.temperature.fill_(temperature)
+        self.logger.record("train/temperature", temperature)
+        if self.log_ent_coef is not None:
+            target_entropy = self._max_entropy * self._value_at(self._target_entropy_schedule)
+            self._learner.target_entropy.fill_(target_entropy)
+            self.logger.record("train/target_entropy", target_entropy)
+
+    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
+        learning_rate = self._value_at(self._learning_rate_schedule)
+        self.logger.record("train/learning_rate", learning_rate)
+        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
+            update_learning_rate(optimizer, learning_rate)
+
+    def _value_at(self, schedule: Schedule) -> float:
+        return value_at(schedule, self._current_progress_remaining, self._n_updates)
+
+    def learn(
+        self: SelfGSAC,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 4,
+        tb_log_name: str = "GSAC",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfGSAC:
+        """Trains for ``total_timesteps`` environment steps, as SB3's algorithms do."""
+        n_parameters = sum(parameter.numel() for parameter in self.policy.parameters())
+        with torch_threads(choose_threads(self.num_threads, n_parameters, self.device)):
+            return super().learn(
+                total_timesteps,
+                callback,
+                log_interval,
+                tb_log_name,
+                reset_num_timesteps,
+                progress_bar,
+            )
+
+    def dump_logs(self) -> None:
+        """Writes the log. The losses' means since the last time are read from the device here, and only here."""
+        means = self._metrics.pop()
+        if self.log_ent_coef is None:
+            means.pop("ent_coef_loss", None)
+        for name, mean in means.items():
+            self.logger.record(f"train/{name}", mean)
+        super().dump_logs()
+
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Saves as SB3 does, and writes the file whole or not at all: an older one is kept until then."""
+        if not isinstance(path, str | pathlib.Path):
+            return super().save(path, exclude, include)
+        path = pathlib.Path(path)
+        with atomic_write(path if path.suffix else path.with_suffix(".zip")) as file:
+            return super().save(file, exclude, include)
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_codec", "_learner", "_metrics"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
+        if self.ent_coef_optimizer is None:
+            return state_dicts, ["ent_coef_tensor"]
+        return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
+
+
+def _is_temperature(value: float) -> bool:
+    return 0 < value < math.inf

@@ -1,0 +1,188 @@
+"""A whole run on disk: training with evaluations, and using its model again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import EvalCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+
+from gsac.algorithms.gsac import GSAC
+from gsac.files import atomic_write
+
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC}
+
+N_EVALUATIONS = 20
+EVALUATION_SEED_OFFSET = 1_000_000
+"""Evaluation environments are seeded apart from those that the agent trained in."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Returns of whole episodes."""
+
+    returns: list[float]
+    lengths: list[int]
+
+    @property
+    def mean(self) -> float:
+        """Of the returns."""
+        return statistics.fmean(self.returns)
+
+    @property
+    def std(self) -> float:
+        """Of the returns, as of a population."""
+        return statistics.pstdev(self.returns)
+
+
+def check_env(env_id: str) -> None:
+    """:raises ValueError: Gymnasium has no environment of this name, with what it would suggest"""
+    try:
+        gymnasium.make(env_id).close()
+    except (gymnasium.error.Error, ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"The environment {env_id!r} cannot be made: {reason}") from None
+
+
+def policy_for(observation_space: spaces.Space) -> str:
+    """The name of the policy that reads such observations."""
+    if isinstance(observation_space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(observation_space) else "MlpPolicy"
+
+
+def next_folder(parent: Path, name: str) -> Path:
+    """``parent/name_1``, or with the next number that is free."""
+    number = 1
+    while (parent / f"{name}_{number}").exists():
+        number += 1
+    return parent / f"{name}_{number}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What to train, and how.
+
+    :param policy: a policy's name, or ``"auto"`` for the one that fits the observations
+    :param seed: of everything random; drawn if None
+    :param folder: for the run's files
+    :param arguments: of the algorithm's constructor, where they differ from its defaults
+    :param n_eval_episodes: of the final evaluation; those on the way take half as many
+    """
+
+    algo: str
+    env: str
+    total_timesteps: int
+    folder: Path
+    policy: str = "auto"
+    seed: int | None = None
+    n_envs: int = 1
+    device: str = "auto"
+    arguments: dict[str, Any] = field(default_factory=dict)
+    n_eval_episodes: int = 20
+
+
+@dataclass
+class Prepared:
+    """A run whose environment and model have been made, so that nothing in its settings can fail any more."""
+
+    run: Run
+    model: BaseAlgorithm
+    eval_env: VecEnv
+
+    def train(self, progress_bar: bool = True) -> Evaluation:
+        """Trains and fills the folder.
+
+        It then holds ``config.json``, TensorBoard events, ``progress.csv``, ``evaluations.npz``, ``best_model.zip`` and
+        ``model.zip``.
+
+        :return: the evaluation of the final model, deterministic
+        """
+        run, model, folder = self.run, self.model, self.run.folder
+        config = asdict(run) | {"folder": str(folder), "device": str(model.device), "versions": versions()}
+        with atomic_write(folder / "config.json") as file:
+            file.write(json.dumps(config, indent=2).encode())
+        model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
+        evaluate_on_the_way = EvalCallback(
+            self.eval_env,
+            best_model_save_path=str(folder),
+            log_path=str(folder),
+            n_eval_episodes=max(run.n_eval_episodes // 2, 1),
+            eval_freq=max(run.total_timesteps // N_EVALUATIONS // run.n_envs, 1),
+            verbose=0,
+        )
+        model.learn(run.total_timesteps, callback=evaluate_on_the_way, progress_bar=progress_bar)
+        model.save(folder / "model.zip")
+        return evaluate_model(model, self.eval_env, run.n_eval_episodes, deterministic=True)
+
+
+def prepare(run: Run) -> Prepared:
+    """Makes the environments and the model.
+
+    :raises ValueError: an unknown environment, an argument out of range, or a folder that holds a run already
+    :raises TypeError: an argument of the wrong kind
+    :raises AssertionError: an action space that the algorithm does not support
+    """
+    check_env(run.env)
+    if (run.folder / "config.json").exists():
+        raise ValueError(f"{run.folder} holds a run already: choose another --logdir, or remove it.")
+    seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1) if run.seed is None else run.seed
+    env = make_vec_env(run.env, run.n_envs, seed)
+    policy = policy_for(env.observation_space) if run.policy == "auto" else run.policy
+    model = ALGORITHMS[run.algo](policy, env, seed=seed, device=run.device, **run.arguments)
+    eval_env = model._wrap_env(make_vec_env(run.env, 1, seed + EVALUATION_SEED_OFFSET))
+    return Prepared(replace(run, seed=seed, policy=policy), model, eval_env)
+
+
+def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAlgorithm, str, VecEnv]:
+    """The model of a run's folder or of a file in it, the name of its environment, and a fresh one.
+
+    :param env_id: the environment, where no ``config.json`` beside the model tells it
+    :param seed: of the environment
+    :raises ValueError: no model there, or no environment known, or one that does not fit the model
+    """
+    file = path / "model.zip" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(
+            f"There is no model at {file}: pass a run's folder, or a .zip file that gsac train or model.save() wrote."
+        )
+    config_file = file.parent / "config.json"
+    config = json.loads(config_file.read_text()) if config_file.is_file() else {}
+    env_id = env_id or config.get("env")
+    if env_id is None:
+        raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
+    check_env(env_id)
+    algorithm = ALGORITHMS[config.get("algo", "gsac")]
+    model = algorithm.load(file, env=make_vec_env(env_id, 1, seed), device=device)
+    env = model.get_env()
+    assert env is not None
+    env.seed(seed)  # loading has seeded it for training
+    return model, env_id, env
+
+
+def evaluate_model(model: BaseAlgorithm, env: VecEnv, episodes: int, deterministic: bool) -> Evaluation:
+    """The returns of whole episodes."""
+    returns, lengths = evaluate_policy(model, env, episodes, deterministic, return_episode_rewards=True)
+    assert isinstance(returns, list)
+    assert isinstance(lengths, list)
+    return Evaluation([float(value) for value in returns], [int(length) for length in lengths])
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    packages = ("gsac", "torch", "stable-baselines3", "gymnasium", "numpy")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}

@@ -1,0 +1,1 @@
+"""Floor 0: pure functions on tensors. They import torch and the standard library only."""

@@ -1,0 +1,90 @@
+"""The policy's distribution: independent categoricals side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from gsac.functional.groups import Groups
+from gsac.functional.relaxation import gumbel_like
+
+MASKED_LOGIT = -1e8
+"""Stands for minus infinity: its probability is exactly 0, and 0 times it is 0 where 0 times infinity is NaN."""
+
+
+class FactorisedCategorical:
+    """G independent categoricals of K_g classes: pi(a) = prod_g softmax(logits_g)[a_g].
+
+    Actions are flat one-hots [..., D] with D = sum of K_g, one 1 in each group. Half-precision logits are computed
+    with in float32.
+
+    :param logits: [..., D], unnormalised log-probabilities, group after group
+    :param sizes: K_1 ... K_G, or a :class:`Groups`
+    :param mask: bool [..., D], True where a class may be chosen; each group needs at least one. Masked classes have
+        probability 0, are never sampled, and their logits get a gradient of exactly 0.
+    :raises ValueError: ``logits`` or ``mask`` do not have the D columns that ``sizes`` asks for
+
+    >>> policy = FactorisedCategorical(torch.zeros(1, 5), sizes=[2, 3])
+    >>> round(policy.entropy().item(), 4)  # log 2 + log 3
+    1.7918
+    """
+
+    def __init__(self, logits: Tensor, sizes: Sequence[int] | Groups, mask: Tensor | None = None) -> None:
+        self.groups = sizes if isinstance(sizes, Groups) else Groups(sizes)
+        if logits.shape[-1] != self.groups.flat_size:
+            raise ValueError(
+                f"logits of shape {tuple(logits.shape)} do not fit sizes={list(self.groups.sizes)}: the last dimension "
+                f"must be their sum, {self.groups.flat_size}."
+            )
+        if logits.dtype in (torch.float16, torch.bfloat16):
+            logits = logits.float()
+        if mask is not None:
+            if mask.dtype != torch.bool or mask.shape[-1] != self.groups.flat_size:
+                raise ValueError(
+                    f"mask of shape {tuple(mask.shape)} and type {mask.dtype} does not fit "
+                    f"sizes={list(self.groups.sizes)}: pass booleans with {self.groups.flat_size} columns, "
+                    "True where a class may be chosen."
+                )
+            logits = logits.masked_fill(~mask, MASKED_LOGIT)
+        self.logits = logits
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """The logarithm of each class's probability within its group. [..., D]"""
+        return self.groups.log_softmax(self.logits)
+
+    @cached_property
+    def probs(self) -> Tensor:
+        """Each class's probability within its group. [..., D]"""
+        return self.log_probs.exp()
+
+    def sample(self) -> Tensor:
+        """An exact sample, by the Gumbel-max trick, without a gradient. Flat one-hots [..., D]"""
+        logits = self.logits.detach()
+        return self.harden(logits + gumbel_like(logits))
+
+    def mode(self) -> Tensor:
+        """The most probable action, the first of equals. Flat one-hots [..., D]"""
+        return self.harden(self.logits.detach())
+
+    def harden(self, scores: Tensor) -> Tensor:
+        """The one-hots of the greatest score in each group. [..., D] -> [..., D]"""
+        return self.groups.one_hot(self.groups.argmax(scores)).to(self.logits.dtype)
+
+    def entropy(self) -> Tensor:
+        """Exact, in nats: the sum of the groups' entropies. [...]"""
+        return -(self.probs * self.log_probs).sum(-1)
+
+    def log_prob(self, action: Tensor) -> Tensor:
+        """Log pi(a) of flat one-hots, in nats. [..., D] -> [...]"""
+        return (action * self.log_probs).sum(-1)
+
+    def joint(self) -> tuple[Tensor, Tensor]:
+        """All N = prod K_g joint actions [N, ..., D], and their probabilities [N, ...]. Grows with the product!"""
+        actions = self.groups.joint_actions(self.logits.device).to(self.logits.dtype)
+        log_probs = (self.log_probs @ actions.T).movedim(-1, 0)
+        batch = (1,) * (self.logits.dim() - 1)
+        return actions.reshape(-1, *batch, actions.shape[-1]).expand(-1, *self.logits.shape), log_probs.exp()

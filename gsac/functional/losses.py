@@ -1,0 +1,45 @@
+"""The losses of the soft actor-critic: tensors in, tensor out. Reductions happen here and nowhere else.
+
+Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Christodoulou 2019 for discrete actions,
+https://arxiv.org/abs/1910.07207.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+
+def lowest(values: Tensor) -> Tensor:
+    """The least of the critics' values. [C, ...] -> [...]"""
+    return values.amin(0)
+
+
+def average(values: Tensor) -> Tensor:
+    """The mean of the critics' values. [C, ...] -> [...]"""
+    return values.mean(0)
+
+
+Q_AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"min": lowest, "mean": average}
+"""How several critics become one value."""
+
+
+def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
+    """Reward + discount * next_value, where discount = gamma^n * (1 - terminated). All [B]"""
+    return reward + discount * next_value
+
+
+def critic_loss(values: Tensor, target: Tensor) -> Tensor:
+    """Half the squared error, averaged over the batch and summed over critics. [C, B], [B] -> []"""
+    return 0.5 * (values - target).square().mean(-1).sum()
+
+
+def actor_loss(action_value: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tensor:
+    """-(E_pi[q] + ent_coef * H(pi)), averaged over the batch. [B], [B], [] -> []"""
+    return -(action_value + ent_coef * entropy).mean()
+
+
+def ent_coef_loss(log_ent_coef: Tensor, entropy: Tensor, target_entropy: Tensor) -> Tensor:
+    """Raises the coefficient while the entropy is below its target, lowers it above. [], [B], [] or [B] -> []"""
+    return (log_ent_coef * (entropy - target_entropy).detach()).mean()

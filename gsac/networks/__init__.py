@@ -1,0 +1,1 @@
+"""Floor 2: the networks, as SB3 builds, saves and loads them."""

@@ -1,0 +1,67 @@
+"""The actor: observation -> logits of the policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_mlp
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from gsac.action_codec import ActionCodec
+from gsac.functional.categorical import FactorisedCategorical
+
+
+class Actor(BasePolicy):
+    """Logits [B, D] for the groups of a discrete action space; can be saved, loaded and exported alone.
+
+    :param net_arch: widths of the hidden layers
+    :param features_dim: what ``features_extractor`` gives
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.net_arch = net_arch
+        self.features_dim = features_dim
+        self.activation_fn = activation_fn
+        self.codec = ActionCodec(action_space)
+        self.logits = nn.Sequential(*create_mlp(features_dim, self.codec.groups.flat_size, net_arch, activation_fn))
+
+    def distribution(self, obs: PyTorchObs) -> FactorisedCategorical:
+        """The policy at a batch of observations."""
+        return FactorisedCategorical(
+            self.logits(self.extract_features(obs, self.features_extractor)), self.codec.groups
+        )
+
+    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
+        """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
+        policy = self.distribution(obs)
+        return self.codec.decode(policy.mode() if deterministic else policy.sample())
+
+    def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
+        return self(observation, deterministic)
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "net_arch": self.net_arch,
+            "features_extractor": self.features_extractor,
+            "features_dim": self.features_dim,
+            "activation_fn": self.activation_fn,
+        }

@@ -1,0 +1,90 @@
+"""The critics: observation and flat one-hot action -> C values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import BaseModel
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor, nn
+
+from gsac.action_codec import ActionCodec
+from gsac.networks.heads import HEADS, ActionValues
+
+
+class Critic(BaseModel):
+    """``n_critics`` action values behind one features extractor, computed together.
+
+    :param net_arch: widths of the hidden layers
+    :param features_dim: what ``features_extractor`` gives
+    :param n_critics: C
+    :param head: how the action is read, ``"linear"`` or ``"action_in"`` (see :mod:`gsac.networks.heads`)
+    :param layer_norm: normalise each hidden layer
+    :param share_features_extractor: the extractor belongs to the actor and learns from the actor's loss alone
+    """
+
+    features_extractor: BaseFeaturesExtractor
+
+    def __init__(
+        self,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        net_arch: list[int],
+        features_extractor: BaseFeaturesExtractor,
+        features_dim: int,
+        activation_fn: type[nn.Module] = nn.ReLU,
+        normalize_images: bool = True,
+        n_critics: int = 2,
+        head: str = "linear",
+        layer_norm: bool = True,
+        share_features_extractor: bool = False,
+    ) -> None:
+        super().__init__(
+            observation_space,
+            action_space,
+            features_extractor=features_extractor,
+            normalize_images=normalize_images,
+        )
+        self.net_arch = net_arch
+        self.features_dim = features_dim
+        self.activation_fn = activation_fn
+        self.n_critics = n_critics
+        self.head = head
+        self.layer_norm = layer_norm
+        self.share_features_extractor = share_features_extractor
+        self.codec = ActionCodec(action_space)
+        self.q_net = HEADS[head](features_dim, self.codec.groups, net_arch, activation_fn, n_critics, layer_norm)
+
+    def action_values(self, obs: PyTorchObs) -> ActionValues:
+        """The values of any actions at these observations. No gradient reaches a shared extractor."""
+        if self.share_features_extractor:
+            with torch.no_grad():
+                features = self.extract_features(obs, self.features_extractor)
+        else:
+            features = self.extract_features(obs, self.features_extractor)
+        values: ActionValues = self.q_net(features)
+        return values
+
+    def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
+        """The C values as SB3's critics give them, each [B, 1].
+
+        :param actions: flat one-hots (floating point) [B, D], or the env's integers [B], [B, 1] or [B, G]
+        """
+        one_hot = actions if actions.is_floating_point() else self.codec.encode(actions)
+        return tuple(self.action_values(obs)(one_hot).unsqueeze(-1))
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {
+            **super()._get_constructor_parameters(),
+            "net_arch": self.net_arch,
+            "features_extractor": self.features_extractor,
+            "features_dim": self.features_dim,
+            "activation_fn": self.activation_fn,
+            "n_critics": self.n_critics,
+            "head": self.head,
+            "layer_norm": self.layer_norm,
+            "share_features_extractor": self.share_features_extractor,
+        }

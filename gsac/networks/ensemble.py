@@ -1,0 +1,61 @@
+"""Several networks of one shape as one batched network: the critics cost one matmul a layer, however many they are."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class EnsembleLinear(nn.Module):
+    """C linear layers side by side: [C, B, in] -> [C, B, out]. A [B, in] input is given to each.
+
+    Initialised as ``nn.Linear`` is, uniformly within 1 / sqrt(fan_in).
+
+    :param fan_in: what the layer's outputs sum over, where this layer holds only a part of it; ``in_features`` if None
+    """
+
+    def __init__(
+        self, n_members: int, in_features: int, out_features: int, bias: bool = True, fan_in: int | None = None
+    ) -> None:
+        super().__init__()
+        bound = 1.0 / math.sqrt(max(fan_in or in_features, 1))
+        self.weight = nn.Parameter(torch.empty(n_members, in_features, out_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(n_members, 1, out_features).uniform_(-bound, bound)) if bias else None
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        if inputs.dim() == 2:
+            inputs = inputs.expand(self.weight.shape[0], -1, -1)
+        if self.bias is None:
+            return torch.bmm(inputs, self.weight)
+        return torch.baddbmm(self.bias, inputs, self.weight)
+
+
+class EnsembleLayerNorm(nn.Module):
+    """Layer normalisation [C, ..., H] -> [C, ..., H], with a scale and an offset for each of the C members.
+
+    Ba et al. 2016, https://arxiv.org/abs/1607.06450
+    """
+
+    def __init__(self, n_members: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(n_members, 1, features))
+        self.bias = nn.Parameter(torch.zeros(n_members, 1, features))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        normal = F.layer_norm(inputs, inputs.shape[-1:])
+        return torch.addcmul(self.bias, normal, self.weight)
+
+
+def hidden_layers(n_members: int, widths: list[int], activation_fn: type[nn.Module], layer_norm: bool) -> nn.Sequential:
+    """What follows a first linear layer: normalisation and activation, then linear layers from width to width."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(widths):
+        if i > 0:
+            layers.append(EnsembleLinear(n_members, widths[i - 1], width))
+        if layer_norm:
+            layers.append(EnsembleLayerNorm(n_members, width))
+        layers.append(activation_fn())
+    return nn.Sequential(*layers)

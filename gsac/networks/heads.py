@@ -1,0 +1,89 @@
+"""How the critics read the action: at the first layer, or linearly at the last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from gsac.functional.groups import Groups
+from gsac.networks.ensemble import EnsembleLinear, hidden_layers
+
+ActionValues = Callable[[Tensor], Tensor]
+"""The values of actions at a fixed batch of states. [..., B, D] -> [C, ..., B]"""
+
+
+class ActionInHead(nn.Module):
+    """q = MLP(features, action). Any interaction between the groups; the action's gradient is an extrapolation.
+
+    The first layer is linear in the action, so the features' part of it is computed once for all actions.
+    """
+
+    def __init__(
+        self,
+        features_dim: int,
+        groups: Groups,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        n_critics: int,
+        layer_norm: bool,
+    ) -> None:
+        super().__init__()
+        fan_in = features_dim + groups.flat_size
+        width = net_arch[0] if net_arch else 1
+        self.features_in = EnsembleLinear(n_critics, features_dim, width, fan_in=fan_in)
+        self.action_in = EnsembleLinear(n_critics, groups.flat_size, width, bias=False, fan_in=fan_in)
+        self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
+        self.out: nn.Module = (
+            EnsembleLinear(n_critics, width if not net_arch else net_arch[-1], 1) if net_arch else nn.Identity()
+        )
+
+    def forward(self, features: Tensor) -> ActionValues:
+        """[B, F] -> the values of actions there."""
+        from_features = self.features_in(features)
+
+        def values(actions: Tensor) -> Tensor:
+            if actions.dim() == 2:
+                return self._rest(from_features + self.action_in(actions))
+            from_actions = self.action_in(actions.flatten(0, -2)).unflatten(1, actions.shape[:-1])
+            extra = (1,) * (actions.dim() - 2)
+            first = from_actions + from_features.unflatten(1, (*extra, -1))
+            return self._rest(first.flatten(1, -2)).unflatten(1, actions.shape[:-1])
+
+        return values
+
+    def _rest(self, first: Tensor) -> Tensor:
+        values: Tensor = self.out(self.hidden(first))
+        return values.squeeze(-1)
+
+
+class LinearHead(nn.Module):
+    """q = <action, MLP(features)>: a value for each class, summed over the groups' choices.
+
+    Linear in the action, so that a critic trained on one-hots is right between them as well, and straight-through
+    gradients are exact in expectation. For several groups it is additive: no interaction between them.
+    """
+
+    def __init__(
+        self,
+        features_dim: int,
+        groups: Groups,
+        net_arch: list[int],
+        activation_fn: type[nn.Module],
+        n_critics: int,
+        layer_norm: bool,
+    ) -> None:
+        super().__init__()
+        widths = [*net_arch, groups.flat_size]
+        self.features_in = EnsembleLinear(n_critics, features_dim, widths[0])
+        self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
+        self.out: nn.Module = EnsembleLinear(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
+
+    def forward(self, features: Tensor) -> ActionValues:
+        """[B, F] -> the values of actions there."""
+        class_values = self.out(self.hidden(self.features_in(features)))
+        return lambda actions: torch.einsum("...bd,cbd->c...b", actions, class_values)
+
+
+HEADS: dict[str, type[ActionInHead] | type[LinearHead]] = {"action_in": ActionInHead, "linear": LinearHead}

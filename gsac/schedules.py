@@ -1,0 +1,207 @@
+"""Values that change during training: the relaxation temperature, the learning rate, the target entropy.
+
+A schedule is called with the remaining progress, which falls from 1 to 0, as in Stable-Baselines3; so it also serves
+wherever SB3 takes a schedule. By default the progress is that of the run. With ``updates=N`` it is that of the first N
+gradient steps, after which the value stays at its end; only this package keeps that clock (see :func:`value_at`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+Schedule = Callable[[float], float]
+"""The remaining progress, from 1 to 0 -> the value."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same value throughout.
+
+    >>> Constant(0.5)(0.3)
+    0.5
+    """
+
+    value: float
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A straight line from ``start`` to ``end``.
+
+    >>> [Linear(1.0, 0.0)(p) for p in (1.0, 0.75, 0.0)]
+    [1.0, 0.75, 0.0]
+    """
+
+    start: float
+    end: float
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_updates(self.updates)
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.end + (self.start - self.end) * progress_remaining
+
+
+@dataclass(frozen=True)
+class Exponential:
+    """Geometric interpolation from ``start`` to ``end``, both above 0.
+
+    >>> [round(Exponential(1.0, 0.01)(p), 3) for p in (1.0, 0.5, 0.0)]
+    [1.0, 0.1, 0.01]
+    """
+
+    start: float
+    end: float
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_updates(self.updates)
+        if not (self.start > 0 and self.end > 0):
+            raise ValueError(
+                f"Exponential(start={self.start}, end={self.end}) is not defined: both must be above 0. "
+                "To end at 0, use Linear or Cosine."
+            )
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.end * math.pow(self.start / self.end, progress_remaining)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Half a cosine from ``start`` to ``end``: flat at both ends.
+
+    DALL-E anneals its Gumbel-Softmax with ``Cosine(1.0, 1 / 16, updates=150_000)``.
+    Ramesh et al. 2021, https://arxiv.org/abs/2102.12092
+
+    >>> [round(Cosine(1.0, 0.0)(p), 3) for p in (1.0, 0.5, 0.0)]
+    [1.0, 0.5, 0.0]
+    """
+
+    start: float
+    end: float
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_updates(self.updates)
+
+    def __call__(self, progress_remaining: float) -> float:
+        return self.end + (self.start - self.end) * (1.0 - math.cos(math.pi * progress_remaining)) / 2.0
+
+
+@dataclass(frozen=True)
+class Piecewise:
+    """Straight lines between points (fraction of the progress made, value); constant before and after them.
+
+    >>> schedule = Piecewise(((0.0, 1.0), (0.5, 0.4), (1.0, 0.4)))
+    >>> [round(schedule(p), 3) for p in (1.0, 0.75, 0.5, 0.2)]
+    [1.0, 0.7, 0.4, 0.4]
+    """
+
+    points: tuple[tuple[float, float], ...]
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_updates(self.updates)
+        made = [point[0] for point in self.points]
+        if not made or made[0] < 0 or made[-1] > 1 or any(a >= b for a, b in pairwise(made)):
+            raise ValueError(
+                f"Piecewise(points={self.points}) is not defined: pass points (fraction of the progress made, value) "
+                "whose fractions rise within [0, 1], such as ((0.0, 1.0), (0.5, 0.25))."
+            )
+
+    def __call__(self, progress_remaining: float) -> float:
+        made = 1.0 - progress_remaining
+        if made <= self.points[0][0]:
+            return self.points[0][1]
+        for (left, start), (right, end) in pairwise(self.points):
+            if made <= right:
+                return start + (end - start) * (made - left) / (right - left)
+        return self.points[-1][1]
+
+
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "constant": Constant,
+    "linear": Linear,
+    "exponential": Exponential,
+    "cosine": Cosine,
+    "piecewise": Piecewise,
+}
+
+SCHEDULE_FORMS = (
+    "'constant:VALUE', 'linear:START:END', 'exponential:START:END', 'cosine:START:END' or "
+    "'piecewise:0=V0,0.5=V1,1=V2', each with ':UPDATES' at its end to run over that many updates"
+)
+
+
+def value_at(schedule: Schedule, progress_remaining: float, n_updates: int) -> float:
+    """The schedule's value now.
+
+    :param progress_remaining: of the run, from 1 to 0
+    :param n_updates: gradient steps made so far; the clock of schedules that have ``updates`` set
+    """
+    updates = getattr(schedule, "updates", None)
+    if updates is not None:
+        progress_remaining = 1.0 - min(n_updates / updates, 1.0)
+    return float(schedule(progress_remaining))
+
+
+def parse_schedule(text: str, name: str = "schedule") -> Schedule:
+    """The schedule that a plain string describes, for YAML files and the command line.
+
+    >>> parse_schedule("0.5")
+    Constant(value=0.5)
+    >>> parse_schedule("cosine:1:0.0625:150000")
+    Cosine(start=1.0, end=0.0625, updates=150000)
+    >>> parse_schedule("piecewise:0=1,0.5=0.25")
+    Piecewise(points=((0.0, 1.0), (0.5, 0.25)), updates=None)
+
+    :param name: what the value is for, to name it in the error
+    :raises ValueError: the string is not of one of the forms
+    """
+    kind, *values = text.strip().split(":")
+    try:
+        if not values:
+            return Constant(float(kind))
+        if kind == "piecewise":
+            points = tuple(
+                (float(at), float(value)) for at, value in (pair.split("=") for pair in values[0].split(","))
+            )
+            return Piecewise(points, *map(int, values[1:]))
+        n_values = 1 if kind == "constant" else 2
+        return SCHEDULES[kind](*map(float, values[:n_values]), *map(int, values[n_values:]))
+    except (KeyError, TypeError, ValueError) as error:
+        reason = f" ({error})" if "not defined" in str(error) or "updates=" in str(error) else ""
+        raise ValueError(
+            f"{name}={text!r} is not a schedule{reason}. Write a number, or {SCHEDULE_FORMS}; "
+            "for example 'cosine:1:0.0625:150000'."
+        ) from None
+
+
+def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedule:
+    """A schedule from whatever a user may write for one: a number, a string, or a function of the remaining progress.
+
+    :raises ValueError: a string that describes no schedule
+    :raises TypeError: none of the three
+    """
+    if isinstance(value, str):
+        return parse_schedule(value, name)
+    if callable(value):
+        return value
+    if isinstance(value, bool) or not hasattr(value, "__float__"):
+        raise TypeError(
+            f"{name}={value!r} is not a number or a schedule. Write a number, a function of the remaining progress, "
+            f"or a string: {SCHEDULE_FORMS}."
+        )
+    return Constant(float(value))
+
+
+def _check_updates(updates: int | None) -> None:
+    if updates is not None and updates < 1:
+        raise ValueError(f"updates={updates} is not a number of updates: pass 1 or more, or None for the whole run.")

@@ -1,0 +1,39 @@
+"""The only door between a replay buffer and the maths."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from gsac.action_codec import ActionCodec
+
+
+class Batch(NamedTuple):
+    """Transitions, as the losses want them."""
+
+    observations: PyTorchObs
+    actions: Tensor
+    """Flat one-hots [B, D]"""
+    rewards: Tensor
+    """[B]; for n-step samples the discounted sum over the steps"""
+    discounts: Tensor
+    """[B]: what the value of the next observation counts, gamma^n, or 0 where the episode terminated"""
+    next_observations: PyTorchObs
+
+    @classmethod
+    def from_replay(cls, samples: Any, codec: ActionCodec, gamma: float) -> Batch:
+        """From the samples of any SB3 replay buffer.
+
+        :param samples: ``ReplayBufferSamples`` or ``DictReplayBufferSamples``
+        :param gamma: the discount of one step, where the samples bring none of their own
+        """
+        discounts = gamma if samples.discounts is None else samples.discounts
+        return cls(
+            observations=samples.observations,
+            actions=codec.encode(samples.actions),
+            rewards=samples.rewards.reshape(-1),
+            discounts=(discounts * (1.0 - samples.dones)).reshape(-1),
+            next_observations=samples.next_observations,
+        )

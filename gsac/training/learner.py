@@ -1,0 +1,161 @@
+"""One update of critics, actor, entropy coefficient and targets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from gsac.estimators.base import Estimator
+from gsac.functional import losses
+from gsac.functional.categorical import FactorisedCategorical
+from gsac.networks.actor import Actor
+from gsac.networks.critic import Critic
+from gsac.networks.heads import ActionValues
+from gsac.training.batch import Batch
+from gsac.training.metrics import Metrics
+
+MAX_ENUMERATED_ACTIONS = 64
+"""Up to so many joint actions, the target's expectation over the policy is exact; above, it is one sample."""
+
+LOG_ENT_COEF_RANGE = (-10.0, 2.0)
+"""A learned coefficient can neither die nor run away: it stays between 4.5e-5 and 7.4."""
+
+
+class Learner:
+    """Holds the networks and what changes while they learn.
+
+    ``temperature``, ``target_entropy`` and ``tau`` are 0-d tensors on the device, filled in place by whoever keeps the
+    schedules.
+
+    :param critic_target: follows ``critic``, in evaluation mode
+    :param estimator: of the actor's gradient
+    :param q_aggregation: a name in :data:`gsac.functional.losses.Q_AGGREGATIONS`
+    :param log_ent_coef: the logarithm of the entropy coefficient [1], if it is learned
+    :param ent_coef_optimizer: of ``log_ent_coef``
+    :param ent_coef_tensor: the entropy coefficient [], if it is fixed
+    :param entropy_in_target: count the next state's entropy as reward
+    :param max_grad_norm: clip the norm of each gradient, if given
+    """
+
+    def __init__(
+        self,
+        actor: Actor,
+        critic: Critic,
+        critic_target: Critic,
+        *,
+        estimator: Estimator,
+        q_aggregation: str,
+        log_ent_coef: Tensor | None,
+        ent_coef_optimizer: torch.optim.Optimizer | None,
+        ent_coef_tensor: Tensor | None,
+        entropy_in_target: bool,
+        max_grad_norm: float | None,
+    ) -> None:
+        self.actor, self.critic, self.critic_target = actor, critic, critic_target
+        self.estimator = estimator
+        self.aggregate = losses.Q_AGGREGATIONS[q_aggregation]
+        self.log_ent_coef, self.ent_coef_optimizer = log_ent_coef, ent_coef_optimizer
+        self.ent_coef_tensor = ent_coef_tensor
+        self.entropy_in_target = entropy_in_target
+        self.max_grad_norm = max_grad_norm
+
+        device = actor.device
+        self.temperature = torch.ones((), device=device)
+        self.target_entropy = torch.zeros((), device=device)
+        self.tau = torch.zeros((), device=device)
+
+        self._actor_parameters = _optimized(actor.optimizer)
+        self._critic_parameters = _optimized(critic.optimizer)
+        self._critic_weights: list[Tensor] = list(critic.parameters())
+        self._target_weights: list[Tensor] = list(critic_target.parameters())
+        # One tensor per weight: given as a scalar, tau would be read from the device.
+        self._taus = [self.tau] * len(self._target_weights)
+        self._critic_statistics = list(critic.buffers())
+        self._target_statistics = list(critic_target.buffers())
+
+    @property
+    def ent_coef(self) -> Tensor:
+        """The entropy coefficient now. []"""
+        if self.log_ent_coef is None:
+            assert self.ent_coef_tensor is not None
+            return self.ent_coef_tensor
+        return self.log_ent_coef.detach().exp().squeeze()
+
+    def step(self, batch: Batch, track_targets: bool = True) -> Metrics:
+        """One gradient step for each network.
+
+        :param track_targets: let the target networks follow
+        """
+        ent_coef = self.ent_coef
+        critic_loss, q_value = self.critic_loss(batch, ent_coef)
+        self._descend(self.critic.optimizer, critic_loss, self._critic_parameters)
+
+        actor_loss, entropy = self.actor_loss(batch, ent_coef)
+        self._descend(self.actor.optimizer, actor_loss, self._actor_parameters)
+
+        ent_coef_loss = self.tune_ent_coef(entropy)
+        if track_targets:
+            self.track_targets()
+        return Metrics(
+            actor_loss=actor_loss.detach(),
+            critic_loss=critic_loss.detach(),
+            ent_coef_loss=ent_coef_loss,
+            ent_coef=ent_coef,
+            entropy=entropy.mean(),
+            q_value=q_value,
+        )
+
+    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
+        """The critics' loss, and the mean of their values."""
+        values = self.critic.action_values(batch.observations)(batch.actions)
+        with torch.no_grad():
+            next_policy = self.actor.distribution(batch.next_observations)
+            next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
+            if self.entropy_in_target:
+                next_value = next_value + ent_coef * next_policy.entropy()
+            target = losses.td_target(batch.rewards, batch.discounts, next_value)
+        return losses.critic_loss(values, target), values.detach().mean()
+
+    def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
+        """The actor's loss, and the policy's entropy [B], detached."""
+        policy = self.actor.distribution(batch.observations)
+        values = self.critic.action_values(batch.observations)
+        action_value = self.estimator(policy, lambda actions: self.aggregate(values(actions)), self.temperature)
+        entropy = policy.entropy()
+        return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
+
+    def tune_ent_coef(self, entropy: Tensor) -> Tensor:
+        """Moves the coefficient towards the one that gives the target entropy, if it is learned."""
+        if self.log_ent_coef is None or self.ent_coef_optimizer is None:
+            return torch.zeros_like(self.temperature)
+        loss = losses.ent_coef_loss(self.log_ent_coef, entropy, self.target_entropy)
+        self._descend(self.ent_coef_optimizer, loss, [self.log_ent_coef])
+        with torch.no_grad():
+            self.log_ent_coef.clamp_(*LOG_ENT_COEF_RANGE)
+        return loss.detach()
+
+    def track_targets(self) -> None:
+        """Polyak step: target <- target + tau * (critic - target). Batch-norm statistics are copied."""
+        with torch.no_grad():
+            torch._foreach_lerp_(self._target_weights, self._critic_weights, self._taus)
+            for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
+                target.copy_(statistic)
+
+    def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
+        """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
+        if policy.groups.n_joint <= MAX_ENUMERATED_ACTIONS:
+            actions, probs = policy.joint()
+            return (probs * self.aggregate(values(actions))).sum(0)
+        return self.aggregate(values(policy.sample()))
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor]) -> None:
+        """A step of these parameters alone: the loss leaves no gradient anywhere else."""
+        optimizer.zero_grad()
+        loss.backward(inputs=parameters)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        optimizer.step()
+
+
+def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -1,0 +1,41 @@
+"""What an update reports, averaged on the device and read from it once per log."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Metrics(NamedTuple):
+    """Scalars of one update, each a 0-d tensor on the device."""
+
+    actor_loss: Tensor
+    critic_loss: Tensor
+    ent_coef_loss: Tensor
+    ent_coef: Tensor
+    entropy: Tensor
+    q_value: Tensor
+
+
+class RunningMean:
+    """The mean of metrics over updates. Adding reads nothing from the device."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+        self.count = 0
+
+    def add(self, metrics: Metrics) -> None:
+        """Counts one update's metrics in."""
+        values = torch.stack(metrics)
+        self.total = values if self.total is None else self.total.add_(values)
+        self.count += 1
+
+    def pop(self) -> dict[str, float]:
+        """The means since the last call, by name; empty if there was no update."""
+        if self.total is None:
+            return {}
+        means = (self.total / self.count).tolist()
+        self.total, self.count = None, 0
+        return dict(zip(Metrics._fields, means, strict=True))
