@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from gsac.functional import losses
+
+
+def test_td_target_by_hand():
+    target = losses.td_target(torch.tensor([1.0, 1.0]), torch.tensor([0.9, 0.0]), torch.tensor([10.0, 10.0]))
+    assert target.tolist() == [10.0, 1.0]
+
+
+def test_critic_loss_sums_over_critics_and_averages_over_the_batch():
+    values, target = torch.tensor([[1.0, 2.0], [0.0, 0.0]]), torch.tensor([0.0, 0.0])
+    assert losses.critic_loss(values, target).item() == 0.5 * (1 + 4) / 2
+
+
+def test_actor_loss_divides_by_nothing_but_the_batch():
+    value, entropy = torch.tensor([2.0, 4.0]), torch.tensor([1.0, 1.0])
+    assert losses.actor_loss(value, entropy, torch.tensor(0.5)).item() == -3.5
+
+
+@pytest.mark.parametrize(("entropy", "direction"), [(0.2, -1), (0.8, 1)])
+def test_coefficient_rises_below_the_target_and_falls_above(entropy, direction):
+    log_ent_coef = torch.zeros((), requires_grad=True)
+    losses.ent_coef_loss(log_ent_coef, torch.tensor([entropy]), torch.tensor(0.5)).backward()
+    assert log_ent_coef.grad.item() == pytest.approx(entropy - 0.5)
+    assert log_ent_coef.grad.sign().item() == direction
+
+
+def test_aggregations_by_hand():
+    values = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
+    assert losses.Q_AGGREGATIONS["min"](values).tolist() == [1.0, 2.0]
+    assert losses.Q_AGGREGATIONS["mean"](values).tolist() == [2.0, 3.0]
