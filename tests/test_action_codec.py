@@ -28,13 +28,18 @@ def test_round_trip(space):
 
 def test_by_hand():
     assert ActionCodec(spaces.Discrete(3, start=5)).encode(torch.tensor([[6]])).tolist() == [[0, 1, 0]]
-    assert ActionCodec(spaces.MultiBinary(2)).encode(torch.tensor([[1, 0]], dtype=torch.int8)).tolist() == [[0, 1, 1, 0]]
+    assert ActionCodec(spaces.MultiBinary(2)).encode(torch.tensor([[1, 0]], dtype=torch.int8)).tolist() == [
+        [0, 1, 1, 0]
+    ]
     assert ActionCodec(spaces.MultiDiscrete([2, 3])).encode(torch.tensor([[1, 2]])).tolist() == [[0, 1, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(
     ("space", "advice"),
-    [(spaces.MultiDiscrete([[2, 3], [4, 5]]), r"MultiDiscrete\(\[2, 3, 4, 5\]\)"), (spaces.MultiBinary([2, 3]), r"MultiBinary\(6\)")],
+    [
+        (spaces.MultiDiscrete([[2, 3], [4, 5]]), r"MultiDiscrete\(\[2, 3, 4, 5\]\)"),
+        (spaces.MultiBinary([2, 3]), r"MultiBinary\(6\)"),
+    ],
 )
 def test_two_dimensions_say_what_to_do(space, advice):
     with pytest.raises(ValueError, match=rf"TransformAction.*{advice}"):

@@ -96,7 +96,12 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
     name = "target_entropy"
     schedule: Schedule
     if isinstance(target_entropy, str) and target_entropy.startswith("auto_"):
-        schedule = as_schedule(f"constant:{target_entropy.removeprefix('auto_')}", name)
+        try:
+            schedule = Constant(float(target_entropy.removeprefix("auto_")))
+        except ValueError:
+            raise ValueError(
+                f"{name}={target_entropy!r} names no fraction: write a number, as in 'auto_0.3'."
+            ) from None
     elif callable(target_entropy) or (isinstance(target_entropy, str) and ":" in target_entropy):
         schedule = as_schedule(target_entropy, name)
     else:

@@ -88,7 +88,7 @@ class GSAC(OffPolicyAlgorithm):
         tau: float = 0.05,
         gamma: float = 0.99,
         train_freq: int | tuple[int, str] = 1,
-        gradient_steps: int = 1,
+        gradient_steps: int = -1,
         replay_buffer_class: type[ReplayBuffer] | None = None,
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
@@ -168,7 +168,7 @@ class GSAC(OffPolicyAlgorithm):
 
         if learned:
             self.log_ent_coef = torch.full((1,), math.log(ent_coef), device=self.device, requires_grad=True)
-            self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1))
+            self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
         else:
             self.ent_coef_tensor = torch.tensor(ent_coef, device=self.device)
         self._learner = Learner(

@@ -115,7 +115,9 @@ def test_gumbel_softmax_is_asked_inside_the_simplex_and_the_others_at_its_corner
     for name in ESTIMATORS:
         seen = []
         ESTIMATORS[name](
-            FactorisedCategorical(logits.expand(5, -1), sizes), lambda action, seen=seen: seen.append(action) or action[..., 0], HALF
+            FactorisedCategorical(logits.expand(5, -1), sizes),
+            lambda action, seen=seen: seen.append(action) or action[..., 0],
+            HALF,
         )
         corners = torch.cat([action.reshape(-1, sum(sizes)) for action in seen])
         assert corners.eq(corners.round()).all().item() is (name != "gumbel_softmax")

@@ -51,7 +51,10 @@ def test_mode_is_the_most_probable():
 def test_binary_groups_are_groups_of_two():
     """Many binary entries, laid out as one reshape or by index, give the same policy."""
     logits = torch.randn(3, 8)
-    equal, ragged = FactorisedCategorical(logits, [2] * 4), FactorisedCategorical(torch.cat([logits, logits[:, :1]], 1), [2] * 4 + [1])
+    equal, ragged = (
+        FactorisedCategorical(logits, [2] * 4),
+        FactorisedCategorical(torch.cat([logits, logits[:, :1]], 1), [2] * 4 + [1]),
+    )
     assert torch.allclose(equal.entropy(), ragged.entropy(), atol=1e-6)
     assert torch.allclose(equal.probs, ragged.probs[:, :8], atol=1e-6)
     assert equal.mode().equal(ragged.mode()[:, :8])

@@ -1,0 +1,143 @@
+import math
+
+import gymnasium
+import pytest
+from gymnasium import spaces
+from problems import Match
+
+from gsac import GSAC, Constant, Linear
+from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
+
+OUT_OF_RANGE = [
+    ("learning_rate", -1e-3),
+    ("learning_rate", math.nan),
+    ("learning_rate", "linear:1e-3:-1e-3"),
+    ("gamma", 1.01),
+    ("gamma", -0.1),
+    ("tau", 1.5),
+    ("tau", -0.01),
+    ("batch_size", 0),
+    ("buffer_size", 0),
+    ("n_steps", 0),
+    ("learning_starts", -1),
+    ("gradient_steps", -2),
+    ("target_update_interval", 0),
+    ("max_grad_norm", 0.0),
+    ("num_threads", 0),
+    ("temperature", 0.0),
+    ("temperature", -1.0),
+    ("temperature", "linear:1:0"),
+    ("temperature", math.inf),
+    ("ent_coef", -0.1),
+    ("ent_coef", "auto_0"),
+    ("ent_coef", "auto_-1"),
+]
+UNKNOWN = [
+    ("estimator", "gumble"),
+    ("q_aggregation", "median"),
+    ("temperature", "fast"),
+    ("temperature", "linear:1"),
+    ("ent_coef", "automatic"),
+    ("ent_coef", "auto_"),
+    ("target_entropy", "auto_much"),
+    ("target_entropy", "some"),
+]
+WRONG_TYPES = [
+    ("batch_size", 12.5),
+    ("batch_size", "many"),
+    ("n_steps", None),
+    ("gamma", "0.9"),
+    ("tau", None),
+    ("temperature", None),
+    ("learning_rate", [1e-3]),
+    ("estimator", 3),
+    ("ent_coef", None),
+    ("target_entropy", [0.3]),
+    ("num_threads", True),
+]
+UNREACHABLE = [
+    -2.0,
+    0.0,
+    0.7,
+    math.log(2),
+    "auto_1.0",
+    "auto_0",
+    "auto_-0.3",
+    "linear:0.5:0",
+    "linear:1.5:0.5",
+    Constant(1.0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), OUT_OF_RANGE + UNKNOWN, ids=str)
+def test_wrong_values_name_the_argument_what_came_and_what_to_write(name, value):
+    with pytest.raises(ValueError, match=rf"{name}=.*{value!r}.*(?i:pass|write) "):
+        GSAC("MlpPolicy", "CartPole-v1", **{name: value})
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_TYPES, ids=str)
+def test_wrong_types_do_too(name, value):
+    with pytest.raises(TypeError, match=rf"{name}=.*(?i:pass|write) "):
+        GSAC("MlpPolicy", "CartPole-v1", **{name: value})
+
+
+@pytest.mark.parametrize("target", UNREACHABLE, ids=str)
+def test_unreachable_targets_say_what_can_be_reached(target):
+    with pytest.raises(ValueError, match=r"target_entropy=.*cannot be reached.*0\.6931.*'auto_0\.3'"):
+        GSAC("MlpPolicy", "CartPole-v1", target_entropy=target)
+
+
+@pytest.mark.parametrize(
+    ("target", "fraction"),
+    [
+        ("auto", 0.3),
+        ("auto_0.5", 0.5),
+        (0.5, 0.5 / math.log(4)),
+        ("0.5", 0.5 / math.log(4)),
+        ("constant:0.5", 0.5),
+        (Linear(0.9, 0.5), 0.5),
+    ],
+)
+def test_targets_are_fractions_or_nats(target, fraction):
+    assert parse_target_entropy(target, math.log(4))(0.0) == pytest.approx(fraction)
+
+
+@pytest.mark.parametrize(
+    ("ent_coef", "parsed"),
+    [("auto", (True, 0.1)), ("auto_0.5", (True, 0.5)), (0.2, (False, 0.2)), ("0.2", (False, 0.2)), (0, (False, 0.0))],
+)
+def test_coefficients(ent_coef, parsed):
+    assert parse_ent_coef(ent_coef) == parsed
+
+
+def test_a_single_action_needs_no_target():
+    with pytest.raises(ValueError, match=r"one action.*ent_coef=0\.0"):
+        GSAC("MlpPolicy", Match(spaces.Discrete(1)))
+    assert GSAC("MlpPolicy", Match(spaces.Discrete(1)), ent_coef=0.0, learning_starts=10, batch_size=8).learn(30)
+
+
+def test_the_exact_estimator_refuses_spaces_that_it_cannot_enumerate():
+    with pytest.raises(ValueError, match=r"1\.049e\+06 joint actions.*straight_through"):
+        GSAC("MlpPolicy", Match(spaces.MultiBinary(20)), estimator="expected")
+
+
+def test_continuous_actions_get_sb3s_own_error():
+    with pytest.raises(AssertionError, match="only supports"):
+        GSAC("MlpPolicy", gymnasium.make("Pendulum-v1"))
+
+
+def test_n_steps_with_dictionaries_need_a_buffer():
+    env = gymnasium.wrappers.TransformObservation(
+        gymnasium.make("CartPole-v1"),
+        lambda o: {"o": o},
+        spaces.Dict({"o": gymnasium.make("CartPole-v1").observation_space}),
+    )
+    with pytest.raises(ValueError, match="n_steps=3.*n_steps=1"):
+        GSAC("MultiInputPolicy", env, n_steps=3)
+
+
+def test_policies_that_do_not_exist_or_do_not_fit():
+    with pytest.raises(ValueError, match="LstmPolicy"):
+        GSAC("LstmPolicy", "CartPole-v1")
+    with pytest.raises(ValueError, match="n_critics=0"):
+        GSAC("MlpPolicy", "CartPole-v1", policy_kwargs={"n_critics": 0})

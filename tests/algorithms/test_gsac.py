@@ -1,0 +1,293 @@
+import inspect
+import pathlib
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from problems import Match
+from stable_baselines3 import SAC, HerReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.envs import BitFlippingEnv
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
+
+from gsac import ESTIMATORS, GSAC, Cosine
+
+ACTION_SPACES = [
+    spaces.Discrete(3),
+    spaces.Discrete(3, start=-2),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.MultiDiscrete([2, 3], start=[4, -1]),
+    spaces.MultiBinary(4),
+]
+QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "device": "cpu"}
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+def test_the_constructor_has_sb3s_order():
+    ours, theirs = (list(inspect.signature(kind.__init__).parameters) for kind in (GSAC, SAC))
+    not_discrete = {"action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup"}
+    own = ["estimator", "temperature", "entropy_in_target", "q_aggregation", "max_grad_norm", "num_threads"]
+    shared = [
+        name
+        for name in theirs
+        if name not in not_discrete and name not in ("ent_coef", "target_update_interval", "target_entropy")
+    ]
+    tail = shared.index("stats_window_size")
+    assert ours[:tail] == shared[:tail]
+    assert sorted(ours[tail:-7]) == sorted([*own, "ent_coef", "target_entropy", "target_update_interval"])
+    assert set(ours[-7:]) == set(shared[tail:])
+
+
+@pytest.mark.parametrize("space", ACTION_SPACES, ids=str)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_space_and_estimator_trains_and_acts_in_its_space(space, estimator):
+    model = GSAC("MlpPolicy", Match(space), estimator=estimator, seed=0, **QUICK)  # the env asserts its actions
+    before = weights(model).clone()
+    model.learn(80)
+    after = weights(model)
+    assert after.isfinite().all()
+    assert not after.equal(before)
+    stored = model.replay_buffer.actions[:80, 0].reshape(80, *space.shape)
+    assert all(space.contains(action) for action in stored.astype(space.dtype))
+
+
+@pytest.mark.parametrize("n_envs", [1, 3])
+def test_the_same_seed_gives_the_same_run(n_envs):
+    runs = [
+        GSAC("MlpPolicy", make_vec_env("CartPole-v1", n_envs, seed=1), seed=5, **QUICK).learn(150) for _ in range(2)
+    ]
+    assert weights(runs[0]).equal(weights(runs[1]))
+    other = GSAC("MlpPolicy", make_vec_env("CartPole-v1", n_envs, seed=1), seed=6, **QUICK).learn(150)
+    assert not weights(runs[0]).equal(weights(other))
+
+
+def test_by_default_there_is_an_update_for_every_step_of_every_env():
+    model = GSAC("MlpPolicy", make_vec_env("CartPole-v1", 4, vec_env_cls=SubprocVecEnv), seed=0, **QUICK)
+    model.learn(200)
+    assert model._n_updates == 200 - 40  # learning starts after the 40th step
+    model.env.close()
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {},
+        {"ent_coef": 0.05},
+        {"ent_coef": 0.0},
+        {"n_steps": 3, "target_entropy": "linear:0.9:0.2", "temperature": Cosine(1.0, 0.1, updates=100)},
+        {"estimator": lambda policy, q, temperature: ESTIMATORS["expected"](policy, q, temperature)},
+        {
+            "policy_kwargs": {"share_features_extractor": True, "critic_head": "action_in"},
+            "learning_rate": "linear:1e-3:0",
+        },
+    ],
+    ids=["defaults", "fixed", "greedy", "schedules", "callable", "policy"],
+)
+def test_save_and_load(kwargs, tmp_path):
+    env = gymnasium.make("CartPole-v1")
+    model = GSAC("MlpPolicy", env, seed=0, **QUICK, **kwargs).learn(120)
+    model.save(tmp_path / "model")
+    observations = np.stack([env.observation_space.sample() * 0 + i for i in range(5)]).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        alone, loaded = GSAC.load(tmp_path / "model.zip"), GSAC.load(tmp_path / "model", env=env)
+    for other in (alone, loaded):
+        assert weights(other).equal(weights(model))
+        assert np.array_equal(
+            other.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
+        )
+        for name in model._get_torch_save_params()[1]:
+            assert getattr(other, name).equal(getattr(model, name))
+        for theirs, ours in zip(
+            other.critic.optimizer.state.values(), model.critic.optimizer.state.values(), strict=True
+        ):
+            assert theirs["exp_avg"].equal(ours["exp_avg"])
+    assert type(loaded.replay_buffer) is type(model.replay_buffer)
+    before = weights(loaded).clone()
+    loaded.learn(60, reset_num_timesteps=False)
+    assert loaded.num_timesteps == 180
+    assert not weights(loaded).equal(before)
+    assert loaded.ent_coef_optimizer is None or loaded.log_ent_coef is loaded._learner.log_ent_coef
+
+
+def test_a_loaded_model_takes_other_arguments_and_checks_them(tmp_path):
+    GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).save(tmp_path / "model")
+    loaded = GSAC.load(tmp_path / "model", env=gymnasium.make("CartPole-v1"), n_steps=1)
+    assert type(loaded.replay_buffer) is ReplayBuffer
+    with pytest.raises(ValueError, match="temperature=-1"):
+        GSAC.load(tmp_path / "model", temperature=-1)
+
+
+def test_an_own_replay_buffer_class_is_kept():
+    class OwnBuffer(ReplayBuffer):
+        pass
+
+    model = GSAC("MlpPolicy", "CartPole-v1", replay_buffer_class=OwnBuffer, **QUICK)
+    assert type(model.replay_buffer) is OwnBuffer
+    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is NStepReplayBuffer
+
+
+def test_a_failed_save_keeps_the_older_file(tmp_path):
+    model = GSAC("MlpPolicy", "CartPole-v1", **QUICK)
+    model.save(tmp_path / "model")
+    old = (tmp_path / "model.zip").read_bytes()
+    model.estimator = (line for line in "no generator can be pickled")
+    with pytest.raises(TypeError, match="pickle"):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.zip").read_bytes() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+
+
+def test_her_with_dictionaries_and_several_binary_actions():
+    env = BitFlippingEnv(n_bits=4, continuous=False)
+    model = GSAC("MultiInputPolicy", env, replay_buffer_class=HerReplayBuffer, seed=0, **QUICK).learn(150)
+    assert type(model.replay_buffer) is HerReplayBuffer
+    assert model._n_updates > 0
+
+
+def test_normalised_environments():
+    env = VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")]))
+    model = GSAC("MlpPolicy", env, seed=0, **QUICK).learn(100)
+    assert weights(model).isfinite().all()
+
+
+def test_repeated_learning_gives_no_warning():
+    model = GSAC("MlpPolicy", "CartPole-v1", seed=0, **QUICK)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(60).learn(60)
+        model.learn(60, reset_num_timesteps=False)
+    assert model.num_timesteps == 120
+
+
+def test_the_log_has_the_keys_that_people_plot(tmp_path):
+    model = GSAC("MlpPolicy", "CartPole-v1", temperature="linear:1:0.5", seed=0, **QUICK)
+    model.set_logger(configure(str(tmp_path), ["csv"]))
+    model.learn(400)
+    header, *rows = (tmp_path / "progress.csv").read_text().splitlines()
+    values = dict(zip(header.split(","), rows[-1].split(","), strict=True))
+    names = (
+        "ent_coef",
+        "actor_loss",
+        "critic_loss",
+        "ent_coef_loss",
+        "learning_rate",
+        "temperature",
+        "entropy",
+        "q_value",
+    )
+    for name in (*names, "n_updates", "target_entropy"):
+        assert np.isfinite(float(values[f"train/{name}"])), name
+    assert 0.5 < float(values["train/temperature"]) < 0.7
+    assert float(values["train/target_entropy"]) == pytest.approx(0.3 * np.log(2))
+    assert 0 < float(values["train/entropy"]) < np.log(2)
+
+
+def test_schedules_follow_the_run_and_the_updates():
+    seen = []
+
+    class Watch(BaseCallback):
+        def _on_step(self):
+            learner = self.model._learner
+            seen.append(
+                (
+                    self.model._n_updates,
+                    learner.temperature.item(),
+                    learner.target_entropy.item(),
+                    self.model.actor.optimizer.param_groups[0]["lr"],
+                )
+            )
+            return True
+
+    GSAC(
+        "MlpPolicy",
+        "CartPole-v1",
+        temperature=Cosine(1.0, 0.5, updates=50),
+        target_entropy="linear:0.8:0.2",
+        learning_rate=lambda progress_remaining: 1e-3 * progress_remaining,
+        **QUICK,
+    ).learn(141, callback=Watch())
+    updates, temperature, target, learning_rate = seen[-1]
+    assert updates == 100
+    assert temperature == 0.5
+    assert target == pytest.approx(np.log(2) * 0.2, rel=0.05)
+    assert learning_rate == pytest.approx(0.0, abs=2e-5)
+    halfway = {row[0]: row[1:] for row in seen}[26]
+    assert halfway[0] == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_schedule_that_falls_below_zero_on_the_way_stops_with_its_name():
+    model = GSAC("MlpPolicy", "CartPole-v1", temperature=lambda p: 1.0 if p in (1.0, 0.5, 0.0) else -1.0, **QUICK)
+    with pytest.raises(ValueError, match=r"temperature=.* became -1.0 after 0 updates"):
+        model.learn(60)
+
+
+def test_threads_are_limited_during_learning_only(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    seen = []
+    for num_threads in ("auto", 2):
+        model = GSAC("MlpPolicy", "CartPole-v1", num_threads=num_threads, **QUICK)
+        model.learn(50, callback=lambda *_: seen.append(torch.get_num_threads()) is None)
+        assert torch.get_num_threads() == 2
+    assert set(seen[:50]) == {1}
+    assert set(seen[50:]) == {2}
+
+
+def test_the_environments_choice_of_threads_wins(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(2)
+    seen = []
+    GSAC("MlpPolicy", "CartPole-v1", **QUICK).learn(5, callback=lambda *_: seen.append(torch.get_num_threads()) is None)
+    assert set(seen) == {2}
+
+
+def test_two_dimensional_actions_work_by_the_advice_of_the_error():
+    class Grid(gymnasium.Env):
+        action_space = spaces.MultiDiscrete([[2, 3], [4, 5]])
+        observation_space = spaces.Box(-1, 1, (2,))
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return np.zeros(2, np.float32), {}
+
+        def step(self, action):
+            assert self.action_space.contains(action)
+            return np.zeros(2, np.float32), 0.0, True, False, {}
+
+    with pytest.raises(ValueError, match="TransformAction"):
+        GSAC("MlpPolicy", Grid(), **QUICK)
+    flat = gymnasium.wrappers.TransformAction(
+        Grid(), lambda action: action.reshape((2, 2)), spaces.MultiDiscrete([2, 3, 4, 5])
+    )
+    assert GSAC("MlpPolicy", flat, **QUICK).learn(60).num_timesteps == 60
+
+
+def test_time_and_memory_of_an_update_grow_with_the_sum_of_the_sizes():
+    """MultiBinary(n) has 2^n joint actions; the largest tensors of an update have a few times 2n columns."""
+    peaks = []
+    for n in (20, 200):
+        model = GSAC("MlpPolicy", Match(spaces.MultiBinary(n)), seed=0, **QUICK).learn(45)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+            model.train(1, 16)
+        peaks.append(max(event.self_cpu_memory_usage for event in profile.key_averages()))
+    assert peaks[1] < 12 * peaks[0]
+
+
+def test_path_objects_and_strings_and_files_can_be_saved_to(tmp_path):
+    model = GSAC("MlpPolicy", "CartPole-v1", **QUICK)
+    model.save(str(tmp_path / "a"))
+    model.save(pathlib.Path(tmp_path / "b.zip"))
+    with (tmp_path / "c.zip").open("wb") as file:
+        model.save(file)
+    for name in "abc":
+        assert weights(GSAC.load(tmp_path / f"{name}.zip")).equal(weights(model))

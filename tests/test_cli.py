@@ -1,0 +1,163 @@
+"""The command line, as a user runs it: in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gsac import GSAC, cli
+
+TRAIN = ("train", "CartPole-v1", "--total-timesteps", "400", "--learning-starts", "100", "--eval-episodes", "2")
+
+
+def gsac(*arguments, cwd):
+    return subprocess.run(
+        [sys.executable, "-c", "from gsac.cli import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+        env=os.environ | {"COLUMNS": "200"},
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    arguments = (
+        "--seed",
+        "7",
+        "--estimator",
+        "gumbel_softmax",
+        "--temperature",
+        "cosine:1:0.1:200",
+        "--no-entropy-in-target",
+    )
+    result = gsac(*TRAIN, *arguments, "--policy-kwargs", '{"net_arch": [16]}', cwd=folder)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_a_run_leaves_everything_in_its_folder(run):
+    folder, result = run
+    files = {path.name.split(".")[0] for path in (folder / "logs/CartPole-v1/gsac_1").iterdir()}
+    assert files == {"config", "events", "progress", "evaluations", "best_model", "model"}
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("CartPole-v1: ")
+    assert last.endswith(" over 2 episodes, deterministic actions")
+    assert float(last.split()[1]) > 0
+
+
+def test_the_config_tells_what_was_run(run):
+    config = json.loads((run[0] / "logs/CartPole-v1/gsac_1/config.json").read_text())
+    assert (config["env"], config["seed"], config["total_timesteps"]) == ("CartPole-v1", 7, 400)
+    assert config["arguments"] == {
+        "learning_starts": 100,
+        "estimator": "gumbel_softmax",
+        "temperature": "cosine:1:0.1:200",
+        "entropy_in_target": False,
+        "policy_kwargs": {"net_arch": [16]},
+    }
+    assert config["versions"]["torch"].startswith("2.")
+
+
+def test_the_model_is_the_one_that_was_asked_for(run):
+    model = GSAC.load(run[0] / "logs/CartPole-v1/gsac_1/model.zip", device="cpu")
+    assert model.estimator == "gumbel_softmax"
+    assert model.temperature == "cosine:1:0.1:200"
+    assert model.policy.net_arch == [16]
+    assert model._n_updates == 300
+    assert GSAC.load(run[0] / "logs/CartPole-v1/gsac_1/best_model.zip", device="cpu").num_timesteps <= 400
+
+
+def test_tensorboard_shows_the_losses_the_evaluations_and_the_entropy(run):
+    events = EventAccumulator(str(run[0] / "logs/CartPole-v1/gsac_1"))
+    events.Reload()
+    shown = set(events.Tags()["scalars"])
+    names = ("actor_loss", "critic_loss", "ent_coef", "ent_coef_loss", "entropy", "learning_rate", "q_value")
+    assert {f"train/{name}" for name in (*names, "target_entropy", "temperature")} <= shown
+    assert {"eval/mean_reward", "rollout/ep_rew_mean"} <= shown
+    assert events.Scalars("train/temperature")[-1].value == pytest.approx(0.1, abs=0.02)
+
+
+def test_evaluation_finds_model_and_environment_and_repeats_itself(run):
+    folder = "logs/CartPole-v1/gsac_1"
+    results = [gsac("evaluate", folder, "--episodes", "3", "--stochastic", cwd=run[0]) for _ in range(2)]
+    assert results[0].returncode == 0, results[0].stderr
+    assert results[0].stdout.strip().endswith("over 3 episodes, stochastic actions")
+    deterministic = gsac("evaluate", f"{folder}/best_model.zip", "--episodes", "2", "--deterministic", cwd=run[0])
+    assert deterministic.stdout.strip().endswith("over 2 episodes, deterministic actions")
+
+
+def test_the_next_run_gets_the_next_folder_and_a_folder_in_use_is_refused(run, tmp_path):
+    again = gsac(*TRAIN, "--logdir", str(run[0] / "logs/CartPole-v1/gsac_1"), cwd=tmp_path)
+    assert again.returncode == 2
+    assert "holds a run already" in again.stderr
+
+
+def test_several_environments(tmp_path):
+    result = gsac(*TRAIN, "--n-envs", "4", "--logdir", "out", "--no-progress-bar", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert GSAC.load(tmp_path / "out" / "model.zip", device="cpu").n_envs == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "CartPol-v1"], "CartPole"),
+        (["train", "CartPole-v99"], "CartPole"),
+        (["train", "CartPole-v1", "--sed", "3"], "Did you mean --seed?"),
+        (["train", "CartPole-v1", "--temprature", "3"], "Did you mean --temperature?"),
+        (["train", "CartPole-v1", "--seed", "x"], "--seed"),
+        (["train", "CartPole-v1", "--estimator", "gumbel"], "gumbel_softmax"),
+        (["train", "CartPole-v1", "--algo", "sac"], "gsac"),
+        (["train", "CartPole-v1", "--temperature", "-1"], "temperature=-1.0"),
+        (["train", "CartPole-v1", "--temperature", "cosine:1"], "temperature='cosine:1'"),
+        (["train", "CartPole-v1", "--n-envs", "0"], "--n-envs 0"),
+        (["train", "CartPole-v1", "--policy-kwargs", "{"], "--policy-kwargs"),
+        (["train", "CartPole-v1", "--policy-kwargs", '{"n_critics": 0}'], "n_critics=0"),
+        (["train", "Pendulum-v1"], "action spaces"),
+        (["train"], "ENV"),
+        (["trian", "CartPole-v1"], "Did you mean train?"),
+        (["evaluate", "nowhere"], "no model at nowhere"),
+        (["evaluate", "nowhere", "--deterministic", "--stochastic"], "exclude each other"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.count("\n") == 1
+    assert error.startswith("gsac: error: ")
+    assert message in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_mistakes_in_a_process(tmp_path):
+    result = gsac("train", "CartPol-v1", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "Traceback" not in result.stderr
+
+
+def test_help_names_every_command_and_every_argument_of_the_constructor(tmp_path, capsys):
+    for arguments, words in (
+        (["--help"], ["train", "evaluate"]),
+        (
+            ["train", "--help"],
+            ["--temperature", "--target-entropy", "--estimator", "--n-envs", "relaxation", "straight_through"],
+        ),
+        (["evaluate", "--help"], ["--episodes", "--stochastic"]),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        shown = capsys.readouterr().out
+        assert stop.value.code == 0
+        assert all(word in shown for word in words)

@@ -1,0 +1,182 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gsac import ESTIMATORS, MlpPolicy
+from gsac.training.batch import Batch
+from gsac.training.learner import LOG_ENT_COEF_RANGE, MAX_ENUMERATED_ACTIONS, Learner
+
+OBSERVATIONS = spaces.Box(-1, 1, (4,), np.float32)
+DISCOUNT = 0.9
+
+
+def make_learner(
+    action_space=spaces.MultiDiscrete([2, 3]), lr=1e-2, ent_coef=0.3, learned=True, policy_kwargs=None, **kwargs
+):
+    policy = MlpPolicy(OBSERVATIONS, action_space, lambda _: lr, **(policy_kwargs or {}))
+    settings = {
+        "estimator": ESTIMATORS["straight_through"],
+        "q_aggregation": "min",
+        "log_ent_coef": None,
+        "ent_coef_optimizer": None,
+        "ent_coef_tensor": torch.tensor(ent_coef),
+        "entropy_in_target": True,
+        "max_grad_norm": None,
+    }
+    if learned:
+        log_ent_coef = torch.full((1,), math.log(ent_coef), requires_grad=True)
+        settings["log_ent_coef"] = log_ent_coef
+        settings["ent_coef_optimizer"] = torch.optim.Adam([log_ent_coef], lr=lr, fused=True)
+    learner = Learner(policy.actor, policy.critic, policy.critic_target, **(settings | kwargs))
+    learner.tau.fill_(0.05)
+    learner.target_entropy.fill_(0.5)
+    policy.set_training_mode(True)
+    return policy, learner
+
+
+def make_batch(policy, n=16):
+    d = policy.actor.codec.groups.flat_size
+    return Batch(
+        observations=torch.randn(n, 4),
+        actions=policy.actor.codec.groups.one_hot(policy.actor.codec.groups.argmax(torch.randn(n, d))),
+        rewards=torch.randn(n),
+        discounts=torch.where(torch.rand(n) < 0.2, 0.0, DISCOUNT),
+        next_observations=torch.randn(n, 4),
+    )
+
+
+def snapshot(module):
+    return [parameter.detach().clone() for parameter in module.parameters()]
+
+
+def moved(module, before):
+    return [not parameter.equal(old) for parameter, old in zip(module.parameters(), before, strict=True)]
+
+
+@pytest.mark.parametrize("entropy_in_target", [True, False])
+@pytest.mark.parametrize("aggregation", ["min", "mean"])
+@pytest.mark.parametrize("head", ["linear", "action_in"])
+def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
+    policy, learner = make_learner(
+        entropy_in_target=entropy_in_target, q_aggregation=aggregation, policy_kwargs={"critic_head": head}
+    )
+    for parameter in policy.critic_target.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    batch = make_batch(policy)
+    loss, _ = learner.critic_loss(batch, torch.tensor(0.3))
+
+    logits = policy.actor.distribution(batch.next_observations).logits.detach()
+    p, q = logits[:, :2].softmax(-1), logits[:, 2:].softmax(-1)
+    value = torch.zeros(16)
+    for i in range(2):
+        for j in range(3):
+            action = torch.cat([torch.eye(2)[i], torch.eye(3)[j]]).expand(16, -1)
+            values = torch.cat(policy.critic_target(batch.next_observations, action), 1)
+            value += p[:, i] * q[:, j] * (values.min(1).values if aggregation == "min" else values.mean(1))
+    if entropy_in_target:
+        value -= 0.3 * ((p * p.log()).sum(1) + (q * q.log()).sum(1))
+    target = batch.rewards + batch.discounts * value
+    current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
+    assert loss.item() == pytest.approx(0.5 * (current - target[:, None]).square().mean(0).sum().item(), rel=1e-4)
+
+
+def test_large_spaces_are_sampled_and_right_on_average():
+    policy, learner = make_learner(spaces.MultiBinary(10))
+    assert policy.actor.codec.groups.n_joint > MAX_ENUMERATED_ACTIONS
+    with torch.no_grad():
+        next_policy = policy.actor.distribution(torch.randn(1, 4).expand(20_000, -1))
+        values = policy.critic_target.action_values(torch.zeros(20_000, 4))
+        sampled = learner._expected_value(next_policy, values)
+        actions = next_policy.groups.joint_actions(torch.device("cpu"))
+        probs = (actions @ next_policy.log_probs[0]).exp()
+        exact = (probs * torch.cat(policy.critic_target(torch.zeros(len(actions), 4), actions), 1).min(1).values).sum()
+    assert abs(sampled.mean() - exact) < 4 * sampled.std() / math.sqrt(20_000)
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_a_step_moves_every_network_and_leaves_no_gradient_of_the_actors_loss_on_the_critics(estimator):
+    policy, learner = make_learner(estimator=ESTIMATORS[estimator])
+    parts = (policy.actor, policy.critic, policy.critic_target)
+    before = [snapshot(part) for part in parts]
+    batch = make_batch(policy)
+    learner.step(batch)
+    assert all(all(moved(part, old)) for part, old in zip(parts, before, strict=True))
+    policy.critic.optimizer.zero_grad()
+    loss, _ = learner.actor_loss(batch, torch.tensor(0.3))
+    learner._descend(policy.actor.optimizer, loss, learner._actor_parameters)
+    assert all(parameter.grad is None for parameter in policy.critic.parameters())
+
+
+def test_with_a_learning_rate_of_zero_only_the_targets_move():
+    policy, learner = make_learner(lr=0.0)
+    for parameter in policy.critic.parameters():
+        parameter.data += 1.0
+    before = snapshot(policy.actor), snapshot(policy.critic), snapshot(policy.critic_target)
+    learner.step(make_batch(policy))
+    assert not any(moved(policy.actor, before[0]) + moved(policy.critic, before[1]))
+    assert all(moved(policy.critic_target, before[2]))
+    assert learner.ent_coef.item() == pytest.approx(0.3)
+
+
+def test_polyak_by_hand_and_off():
+    policy, learner = make_learner(lr=0.0)
+    for parameter in policy.critic.parameters():
+        parameter.data += 1.0
+    old = snapshot(policy.critic_target)
+    learner.step(make_batch(policy), track_targets=False)
+    assert not any(moved(policy.critic_target, old))
+    learner.step(make_batch(policy))
+    for now, then in zip(policy.critic_target.parameters(), old, strict=True):
+        assert torch.allclose(now, then + 0.05, atol=1e-6)
+    learner.tau.fill_(0.0)
+    old = snapshot(policy.critic_target)
+    learner.step(make_batch(policy))
+    assert not any(moved(policy.critic_target, old))
+
+
+def test_the_coefficient_follows_the_entropy_and_stays_in_its_range():
+    for target, end in ((1.79, LOG_ENT_COEF_RANGE[1]), (0.001, LOG_ENT_COEF_RANGE[0])):
+        _, learner = make_learner(spaces.MultiDiscrete([2, 3]), lr=1.0)
+        learner.target_entropy.fill_(target)
+        for _ in range(30):
+            learner.tune_ent_coef(torch.tensor([1.0]))
+        assert learner.log_ent_coef.item() == pytest.approx(end)
+
+
+def test_a_fixed_coefficient_stays():
+    policy, learner = make_learner(learned=False, ent_coef=0.0)
+    metrics = learner.step(make_batch(policy))
+    assert metrics.ent_coef.item() == 0.0
+    assert learner.ent_coef.item() == 0.0
+
+
+def test_gradients_are_clipped():
+    policy, learner = make_learner(max_grad_norm=1e-3)
+    learner.step(make_batch(policy))
+    for parameters in (learner._actor_parameters, learner._critic_parameters):
+        norm = torch.stack([parameter.grad.norm() for parameter in parameters]).norm().item()
+        assert norm <= 1e-3 * 1.01
+
+
+class NoReads(TorchDispatchMode):
+    """Refuses what would make a GPU wait for Python."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read from the device"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(8)], ids=str)
+def test_a_step_reads_nothing_from_the_device(estimator, space):
+    policy, learner = make_learner(space, estimator=ESTIMATORS[estimator])
+    batch = make_batch(policy)
+    learner.step(batch)
+    with NoReads():
+        metrics = learner.step(batch)
+    with pytest.raises(AssertionError, match="read from the device"), NoReads():
+        metrics.entropy.item()
