@@ -23,6 +23,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import problems  # noqa: F401  registers its environments
+
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 NOT_SETTINGS = {
     "self",

@@ -22,7 +22,7 @@ from gsac import experiment
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 
-CHOICES = {"estimator": tuple(ESTIMATORS), "q_aggregation": tuple(Q_AGGREGATIONS)}
+CHOICES = {"estimator": ("auto", *ESTIMATORS), "q_aggregation": tuple(Q_AGGREGATIONS)}
 """Constructor arguments that take one of a table's names."""
 
 NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}

@@ -152,7 +152,7 @@ def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAl
     """The model of a run's folder or of a file in it, the name of its environment, and a fresh one.
 
     :param env_id: the environment, where no ``config.json`` beside the model tells it
-    :param seed: of the environment
+    :param seed: of the environment, and of the actions where they are sampled
     :raises ValueError: no model there, or no environment known, or one that does not fit the model
     """
     file = path / "model.zip" if path.is_dir() else path
@@ -170,7 +170,7 @@ def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAl
     model = algorithm.load(file, env=make_vec_env(env_id, 1, seed), device=device)
     env = model.get_env()
     assert env is not None
-    env.seed(seed)  # loading has seeded it for training
+    model.set_random_seed(seed)  # of the sampled actions; loading had set the training's
     return model, env_id, env
 
 

@@ -17,9 +17,10 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from gsac.action_codec import ActionCodec
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.networks.heads import HEADS
+from gsac.networks.heads import HEADS, fitting_head
 
 
 class GSACPolicy(BasePolicy):
@@ -38,8 +39,9 @@ class GSACPolicy(BasePolicy):
     :param optimizer_kwargs: for its constructor, without the learning rate
     :param n_critics: how many critics
     :param share_features_extractor: one extractor for actor and critics, which learns from the actor's loss alone
-    :param critic_head: how the critics read the action: ``"linear"``, a value for each class, summed over the groups,
-        or ``"action_in"``, an MLP over features and action
+    :param critic_head: how the critics read the action: ``"linear"``, a value for each class, summed over the groups;
+        ``"action_in"``, an MLP over features and action; ``"auto"``, the first for ``Discrete`` actions, the second for
+        several choices at once
     :param critic_layer_norm: layer normalisation in the critics
     :raises ValueError: a number of critics below 1, or an unknown head
     """
@@ -63,7 +65,7 @@ class GSACPolicy(BasePolicy):
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
         share_features_extractor: bool = False,
-        critic_head: str = "linear",
+        critic_head: str = "auto",
         critic_layer_norm: bool = True,
     ) -> None:
         if optimizer_kwargs is None:
@@ -82,8 +84,9 @@ class GSACPolicy(BasePolicy):
             raise ValueError(
                 f"n_critics={n_critics!r} critics cannot be built: pass a whole number of at least 1, such as 2."
             )
-        if critic_head not in HEADS:
-            raise ValueError(f"critic_head={critic_head!r} is unknown: pass one of {', '.join(map(repr, HEADS))}.")
+        if critic_head not in ("auto", *HEADS):
+            names = ", ".join(map(repr, ("auto", *HEADS)))
+            raise ValueError(f"critic_head={critic_head!r} is unknown: pass one of {names}.")
         self.net_arch = [64, 64] if net_arch is None else net_arch
         self.activation_fn = activation_fn
         self.n_critics = n_critics
@@ -116,7 +119,9 @@ class GSACPolicy(BasePolicy):
         return Critic(
             **kwargs,
             n_critics=self.n_critics,
-            head=self.critic_head,
+            head=fitting_head(ActionCodec(self.action_space).groups)
+            if self.critic_head == "auto"
+            else self.critic_head,
             layer_norm=self.critic_layer_norm,
             share_features_extractor=features_extractor is not None,
         ).to(self.device)

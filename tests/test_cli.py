@@ -89,6 +89,7 @@ def test_evaluation_finds_model_and_environment_and_repeats_itself(run):
     results = [gsac("evaluate", folder, "--episodes", "3", "--stochastic", cwd=run[0]) for _ in range(2)]
     assert results[0].returncode == 0, results[0].stderr
     assert results[0].stdout.strip().endswith("over 3 episodes, stochastic actions")
+    assert results[0].stdout == results[1].stdout
     deterministic = gsac("evaluate", f"{folder}/best_model.zip", "--episodes", "2", "--deterministic", cwd=run[0])
     assert deterministic.stdout.strip().endswith("over 2 episodes, deterministic actions")
 

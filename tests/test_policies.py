@@ -2,8 +2,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from environments import DictObservations, Images
 from gymnasium import spaces
-from problems import DictObservations, Images
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 

@@ -51,7 +51,8 @@ class GSAC(OffPolicyAlgorithm):
     :param learning_rate: of actor, critics and entropy coefficient; a schedule
     :param tau: Polyak step of the target networks, within [0, 1]
     :param n_steps: rewards that a target sums before it asks the critics
-    :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS` or a function of that signature
+    :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, a function of that signature, or
+        ``"auto"`` for ``"straight_through"`` with ``Discrete`` actions and ``"gumbel_softmax"`` with several at once
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` and ``"auto_0.1"`` learn it, from 0.1; a number fixes it
     :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
@@ -93,7 +94,7 @@ class GSAC(OffPolicyAlgorithm):
         replay_buffer_kwargs: dict[str, Any] | None = None,
         optimize_memory_usage: bool = False,
         n_steps: int = 1,
-        estimator: str | Estimator = "straight_through",
+        estimator: str | Estimator = "auto",
         temperature: float | str | Schedule = 0.5,
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
@@ -160,7 +161,7 @@ class GSAC(OffPolicyAlgorithm):
         max_entropy = math.log(self._codec.groups.n_joint)
         target = parse_target_entropy(self.target_entropy, max_entropy) if learned else Constant(0.0)
         self._target_entropy_schedule, self._max_entropy = target, max_entropy
-        estimator = resolve_estimator(self.estimator)
+        estimator = resolve_estimator(self.estimator, self._codec.groups)
         if estimator is ESTIMATORS["expected"]:
             self._codec.groups.joint_actions(self.device)  # refuses too many
 

@@ -21,7 +21,7 @@ class Critic(BaseModel):
     :param net_arch: widths of the hidden layers
     :param features_dim: what ``features_extractor`` gives
     :param n_critics: C
-    :param head: how the action is read, ``"linear"`` or ``"action_in"`` (see :mod:`gsac.networks.heads`)
+    :param head: how the action is read, a name in :data:`gsac.networks.heads.HEADS`
     :param layer_norm: normalise each hidden layer
     :param share_features_extractor: the extractor belongs to the actor and learns from the actor's loss alone
     """

@@ -86,4 +86,13 @@ class LinearHead(nn.Module):
         return lambda actions: torch.einsum("...bd,cbd->c...b", actions, class_values)
 
 
+def fitting_head(groups: Groups) -> str:
+    """The name of the head that suits these groups by default.
+
+    For a single choice the linear head holds any value there is. For several, a sum over the choices cannot say that
+    one of them depends on another.
+    """
+    return "linear" if len(groups) == 1 else "action_in"
+
+
 HEADS: dict[str, type[ActionInHead] | type[LinearHead]] = {"action_in": ActionInHead, "linear": LinearHead}

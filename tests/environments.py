@@ -1,0 +1,36 @@
+"""Small environments that only the tests need."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Images(gymnasium.Env):
+    """A bright half of a small image tells which of two actions is right. One step an episode."""
+
+    observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.target = int(self.np_random.integers(2))
+        image = np.zeros((36, 36, 1), np.uint8)
+        image[:, 18 * self.target : 18 * (self.target + 1)] = 255
+        return image, {}
+
+    def step(self, action):
+        observation = np.zeros((36, 36, 1), np.uint8)
+        return observation, float(action == self.target), True, False, {}
+
+
+class DictObservations(gymnasium.ObservationWrapper):
+    """The observation under the key of a dictionary."""
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self.observation_space = spaces.Dict({"vector": env.observation_space})
+
+    def observation(self, observation):
+        return {"vector": observation}

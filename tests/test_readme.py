@@ -1,0 +1,56 @@
+"""The README's commands and code are those that work."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import gsac
+from gsac import cli
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands(start):
+    lines = (line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines())
+    return [line for line in lines if line.startswith(start)]
+
+
+@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1])
+def test_python_runs(code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("15_000", "1_200"), {})
+
+
+def test_ci_runs_the_readmes_test_command_as_it_stands():
+    (command,) = [line for line in commands("pip install") if "[test]" in line]
+    assert command in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_train_and_evaluate_commands_are_understood():
+    lines = [line for block in commands("pip install") + commands("gsac ") for line in block.split(" && ")]
+    lines = [line for line in lines if line.startswith("gsac ")]
+    assert len(lines) >= 3
+    for line in lines:
+        cli.parse(line.split()[1:])
+
+
+def test_every_name_of_the_tables_exists():
+    for name in re.findall(r"`(\w+)`", README.split("## Temperature")[1].split("## Command line")[0]):
+        assert name in dir(gsac) or name in cli.train_command("gsac").__dataclass_fields__ or name in gsac.ESTIMATORS, (
+            name
+        )
+
+
+def test_the_constraints_hold_every_dependency():
+    pinned = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    project = (ROOT / "pyproject.toml").read_text()
+    listed = project.split("[project.optional-dependencies]")[0].split("dependencies = [")[1].split("]")[0]
+    assert {re.match(r"[\w-]+", name)[0].lower() for name in re.findall(r'"([^"]+)"', listed)} <= pinned
