@@ -2,7 +2,8 @@
 
     python benchmarks/defaults.py CartPole-v1 --timesteps 15000 --seeds 100 101 102 \
         --variation n_steps=3 --variation n_steps=3,estimator=gumbel_softmax --jobs 2
-    python benchmarks/defaults.py --table
+    python benchmarks/defaults.py --table      # everything that was tried
+    python benchmarks/defaults.py --markdown   # the README's table
 
 A variation is a list of constructor arguments that differ from the defaults; ``policy.X=Y`` sets ``policy_kwargs[X]``.
 Each run is one process on one thread and appends one line to the results, with its whole configuration; a run that
@@ -38,6 +39,7 @@ NOT_SETTINGS = {
     "_init_setup_model",
 }
 N_EVALUATIONS = 10
+FIRST_TUNING_SEED = 100
 
 
 def configuration(variation: str) -> dict[str, Any]:
@@ -128,18 +130,43 @@ def finished(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def table(rows: list[dict[str, Any]]) -> None:
-    """One line for each environment and variation, in the order in which they were tried."""
-    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
+def grouped(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The runs of each environment, budget and configuration, by seed, in the order in which they were tried."""
+    groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["env"], row["timesteps"], json.dumps(row["config"], sort_keys=True)), []).append(row)
-    for (env, timesteps, _), group in groups.items():
-        group.sort(key=lambda row: row["seed"])
+        groups.setdefault(json.dumps([row["env"], row["timesteps"], row["config"]], sort_keys=True), []).append(row)
+    return [sorted(group, key=lambda row: row["seed"]) for group in groups.values()]
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Everything that was run, one line for each configuration."""
+    lines = []
+    for group in grouped(rows):
         finals = " ".join(f"{row['final']:7.1f}" for row in group)
         area = statistics.mean(statistics.mean(point["mean"] for point in row["curve"]) for row in group)
         seeds = ",".join(str(row["seed"]) for row in group)
-        name = group[0]["variation"] or "defaults"
-        print(f"{env:14} {timesteps:6} | {finals} | mean of the curves {area:7.1f} | seeds {seeds} | {name}")
+        name = f"{group[0]['env']:16} {group[0]['timesteps']:6}"
+        lines.append(f"{name} | {finals} | mean of the curves {area:7.1f} | seeds {seeds} | {group[0]['variation']}")
+    return "\n".join(lines)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The reported seeds, as the README shows them."""
+    lines = [
+        "| environment | steps | arguments | return at the end, seeds 0 to 4 | entropy coefficient on the way | seconds a run |",
+        "|---|---|---|---|---|---|",
+    ]
+    for group in grouped([row for row in rows if row["seed"] < FIRST_TUNING_SEED]):
+        first = group[0]
+        finals = ", ".join(f"{row['final']:.1f}" for row in group)
+        coefficients = [point["ent_coef"] for row in group for point in row["curve"] if "ent_coef" in point]
+        seconds = statistics.median(row["seconds"] for row in group)
+        arguments = f"`{first['variation']}`" if first["variation"] else "defaults"
+        lines.append(
+            f"| {first['env']} | {first['timesteps']:,} | {arguments} | {finals} "
+            f"| {min(coefficients):.2g} to {max(coefficients):.2g} | {seconds:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -151,10 +178,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what has been run, and stop")
+    parser.add_argument("--markdown", action="store_true", help="print the README's table, and stop")
     args = parser.parse_args()
     done = finished(args.results)
     if args.table:
-        table(done)
+        print(table(done))
+        return
+    if args.markdown:
+        print(markdown(done))
         return
 
     known = {key(row) for row in done}

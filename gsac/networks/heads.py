@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,9 @@ class ActionInHead(nn.Module):
 
     The first layer is linear in the action, so the features' part of it is computed once for all actions.
     """
+
+    max_enumerated: ClassVar[int] = 16
+    """Up to so many joint actions, evaluating all of them at each state costs less than sampling them is worth."""
 
     def __init__(
         self,
@@ -64,6 +68,8 @@ class LinearHead(nn.Module):
     Linear in the action, so that a critic trained on one-hots is right between them as well, and straight-through
     gradients are exact in expectation. For several groups it is additive: no interaction between them.
     """
+
+    max_enumerated: ClassVar[int] = 256
 
     def __init__(
         self,

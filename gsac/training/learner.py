@@ -14,9 +14,6 @@ from gsac.networks.heads import ActionValues
 from gsac.training.batch import Batch
 from gsac.training.metrics import Metrics
 
-MAX_ENUMERATED_ACTIONS = 64
-"""Up to so many joint actions, the target's expectation over the policy is exact; above, it is one sample."""
-
 LOG_ENT_COEF_RANGE = (-10.0, 2.0)
 """A learned coefficient can neither die nor run away: it stays between 4.5e-5 and 7.4."""
 
@@ -143,7 +140,7 @@ class Learner:
 
     def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
-        if policy.groups.n_joint <= MAX_ENUMERATED_ACTIONS:
+        if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
             actions, probs = policy.joint()
             return (probs * self.aggregate(values(actions))).sum(0)
         return self.aggregate(values(policy.sample()))

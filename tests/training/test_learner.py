@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsac import ESTIMATORS, MlpPolicy
 from gsac.training.batch import Batch
-from gsac.training.learner import LOG_ENT_COEF_RANGE, MAX_ENUMERATED_ACTIONS, Learner
+from gsac.training.learner import LOG_ENT_COEF_RANGE, Learner
 
 OBSERVATIONS = spaces.Box(-1, 1, (4,), np.float32)
 DISCOUNT = 0.9
@@ -86,7 +86,7 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
 
 def test_large_spaces_are_sampled_and_right_on_average():
     policy, learner = make_learner(spaces.MultiBinary(10))
-    assert policy.actor.codec.groups.n_joint > MAX_ENUMERATED_ACTIONS
+    assert policy.actor.codec.groups.n_joint > policy.critic.q_net.max_enumerated
     with torch.no_grad():
         next_policy = policy.actor.distribution(torch.randn(1, 4).expand(20_000, -1))
         values = policy.critic_target.action_values(torch.zeros(20_000, 4))
