@@ -90,9 +90,7 @@ def train_command(algo: str) -> type:
     for name, parameter in signature(algorithm.__init__).parameters.items():
         kind = _flag_type(name, hints.get(name, Any))
         if name not in NOT_FLAGS and kind is not None:
-            own.append(
-                (name, _flag(kind, described.get(name, "As in Stable-Baselines3.")), field(default=parameter.default))
-            )
+            own.append((name, _flag(kind, described[name]), field(default=parameter.default)))
     command = make_dataclass("Train", own)
     command.__doc__ = "Train an agent, with evaluations on the way; keeps the last model and the best."
     return command

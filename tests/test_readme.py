@@ -40,11 +40,11 @@ def test_the_train_and_evaluate_commands_are_understood():
         cli.parse(line.split()[1:])
 
 
-def test_every_name_of_the_tables_exists():
-    for name in re.findall(r"`(\w+)`", README.split("## Temperature")[1].split("## Command line")[0]):
-        assert name in dir(gsac) or name in cli.train_command("gsac").__dataclass_fields__ or name in gsac.ESTIMATORS, (
-            name
-        )
+def test_every_argument_and_value_that_it_names_exists():
+    names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## Temperature")[1].split("## Command line")[0]))
+    arguments = {*signature(gsac.GSAC.__init__).parameters, *signature(gsac.MlpPolicy.__init__).parameters}
+    assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS}
+    assert set(gsac.ESTIMATORS) <= names
 
 
 def test_the_constraints_hold_every_dependency():

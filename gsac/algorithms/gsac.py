@@ -43,26 +43,42 @@ class GSAC(OffPolicyAlgorithm):
     joint actions. Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Jang et al. 2017,
     https://arxiv.org/abs/1611.01144.
 
-    What is not described here is as in SB3's off-policy algorithms. "Schedule" means a number, a function of the
-    remaining progress, one of :mod:`gsac.schedules`, or a string such as ``"cosine:1:0.1"`` that describes one.
+    "A schedule" is a number, a function of the remaining progress, one of :mod:`gsac.schedules`, or a string such as
+    ``"cosine:1:0.1"`` that describes one.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
     :param env: the environment, or the name of a registered one
     :param learning_rate: of actor, critics and entropy coefficient; a schedule
+    :param buffer_size: transitions that the replay buffer holds
+    :param learning_starts: steps with random actions before the first update
+    :param batch_size: transitions in an update
     :param tau: Polyak step of the target networks, within [0, 1]
+    :param gamma: discount of a step, within [0, 1]
+    :param train_freq: steps between updates; with "episode" beside the number, episodes
+    :param gradient_steps: updates each time; -1 for as many as there were steps, over all environments
+    :param replay_buffer_class: an SB3 replay buffer; chosen by the observations and ``n_steps`` if None
+    :param replay_buffer_kwargs: for its constructor
+    :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
     :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, a function of that signature, or
         ``"auto"`` for ``"straight_through"`` with ``Discrete`` actions and ``"gumbel_softmax"`` with several at once
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
-    :param ent_coef: weight of the entropy: ``"auto"`` and ``"auto_0.1"`` learn it, from 0.1; a number fixes it
+    :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
+        at 1; a number fixes it
     :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
-        greatest entropy, a number of nats, or a schedule of the fraction (not a number)
+        greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
     :param entropy_in_target: count the next states' entropy as reward
     :param q_aggregation: how the critics' values become one: ``"min"`` or ``"mean"``
-    :param target_update_interval: gradient steps from one Polyak step to the next
-    :param max_grad_norm: clip the norm of each network's gradient, if given
+    :param target_update_interval: updates from one Polyak step to the next
+    :param max_grad_norm: clip the norm of each gradient, if given
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set
+    :param stats_window_size: episodes over which the logged return is averaged
+    :param tensorboard_log: folder for TensorBoard, if wanted
+    :param policy_kwargs: for the policy's constructor, see :class:`gsac.policies.GSACPolicy`
+    :param verbose: 0 silent, 1 with a table at each log, 2 with debugging messages
+    :param seed: of everything random
+    :param device: where the networks run; ``"auto"`` takes a GPU if there is one
     :raises ValueError: an argument out of its range
     :raises TypeError: an argument of another kind
     :raises AssertionError: an action space of another kind (SB3's own check)
