@@ -1,12 +1,14 @@
 """The README's commands and code are those that work."""
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 import gsac
 from gsac import cli
+from gsac.networks.heads import HEADS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -111,7 +111,7 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
         if not 0 < fraction < 1:
             raise ValueError(
                 f"target_entropy={target_entropy!r} cannot be reached: it asks for {fraction * max_entropy:.4g} nats, "
-                f"and {math.exp(max_entropy):.4g} actions have between 0 and {max_entropy:.4g}, both excluded. "
+                f"and policies over these actions have between 0 and {max_entropy:.4g}, both excluded. "
                 f"Pass 'auto', a fraction such as 'auto_0.3', or nats such as target_entropy={0.3 * max_entropy:.3g}."
             )
     return schedule

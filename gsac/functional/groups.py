@@ -10,7 +10,7 @@ from itertools import accumulate, product
 import torch
 from torch import Tensor
 
-MAX_JOINT_ACTIONS = 4096
+MAX_JOINT_ACTIONS = 2**12
 
 
 class Groups:
@@ -95,8 +95,8 @@ class Groups:
         """
         if self.n_joint > MAX_JOINT_ACTIONS:
             raise ValueError(
-                f"{self.n_joint:.4g} joint actions are too many to enumerate ({MAX_JOINT_ACTIONS} at most): use an "
-                "estimator that does not, such as estimator='straight_through'."
+                f"2^{math.log2(self.n_joint):.4g} joint actions are too many to enumerate (2^12 at most): use an "
+                "estimator that does not, such as estimator='gumbel_softmax'."
             )
         return _joint_actions(self.sizes, device)
 
