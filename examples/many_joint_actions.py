@@ -42,7 +42,7 @@ class Switches(gymnasium.Env):
         return numbers
 
 
-def main(timesteps: int = 15_000, seed: int = 0) -> float:
+def main(timesteps: int = 20_000, seed: int = 0) -> float:
     """Trains, and returns the mean return of the deterministic policy."""
     model = GSAC("MlpPolicy", Switches(), seed=seed, verbose=1)
     model.learn(timesteps, log_interval=250)
@@ -53,7 +53,7 @@ def main(timesteps: int = 15_000, seed: int = 0) -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--timesteps", type=int, default=15_000)
+    parser.add_argument("--timesteps", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     main(options.timesteps, options.seed)

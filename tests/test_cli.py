@@ -35,7 +35,7 @@ def run(tmp_path_factory):
         "gumbel_softmax",
         "--temperature",
         "cosine:1:0.1:200",
-        "--no-entropy-in-target",
+        "--entropy-in-target",
     )
     result = gsac(*TRAIN, *arguments, "--policy-kwargs", '{"net_arch": [16]}', cwd=folder)
     assert result.returncode == 0, result.stderr
@@ -59,7 +59,7 @@ def test_the_config_tells_what_was_run(run):
         "learning_starts": 100,
         "estimator": "gumbel_softmax",
         "temperature": "cosine:1:0.1:200",
-        "entropy_in_target": False,
+        "entropy_in_target": True,
         "policy_kwargs": {"net_arch": [16]},
     }
     assert config["versions"]["torch"].startswith("2.")

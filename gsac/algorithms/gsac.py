@@ -67,7 +67,8 @@ class GSAC(OffPolicyAlgorithm):
         at 1; a number fixes it
     :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
         greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
-    :param entropy_in_target: count the next states' entropy as reward
+    :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
+        poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here
     :param q_aggregation: how the critics' values become one: ``"min"`` or ``"mean"``
     :param target_update_interval: updates from one Polyak step to the next
     :param max_grad_norm: clip the norm of each gradient, if given
@@ -114,7 +115,7 @@ class GSAC(OffPolicyAlgorithm):
         temperature: float | str | Schedule = 0.5,
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
-        entropy_in_target: bool = True,
+        entropy_in_target: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
         max_grad_norm: float | None = None,

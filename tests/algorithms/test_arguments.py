@@ -3,7 +3,7 @@ import math
 import gymnasium
 import pytest
 from gymnasium import spaces
-from problems import Match
+from problems import Match, Switches
 
 from gsac import GSAC, Constant, Linear
 from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
@@ -144,7 +144,6 @@ def test_policies_that_do_not_exist_or_do_not_fit():
 
 
 def test_spaces_with_more_joint_actions_than_a_float_can_count():
-    space = spaces.MultiBinary(2000)
-    assert GSAC("MlpPolicy", Match(space), learning_starts=10, batch_size=8, buffer_size=100).learn(12)
+    assert GSAC("MlpPolicy", Switches(2000), learning_starts=10, batch_size=8, buffer_size=100).learn(12)
     with pytest.raises(ValueError, match=r"target_entropy=2000.*1386"):
-        GSAC("MlpPolicy", Match(space), target_entropy=2000, buffer_size=100)
+        GSAC("MlpPolicy", Switches(2000), target_entropy=2000, buffer_size=100)
