@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-SMALL_NETWORK = 1_000_000
+SMALL_NETWORK = 4_000_000
 """Below so many parameters, a second thread costs more in waiting than it gives, above all on a shared machine."""
 
 
