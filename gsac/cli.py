@@ -109,10 +109,7 @@ def run_train(command: Any) -> None:
     """``gsac train``"""
     for name in ("total_timesteps", "n_envs", "eval_episodes"):
         at_least_1(name, getattr(command, name))
-    defaults = signature(experiment.ALGORITHMS[command.algo].__init__).parameters
-    given = {
-        f.name: getattr(command, f.name) for f in fields(command) if f.name in defaults and f.name not in NOT_FLAGS
-    }
+    accepted = signature(experiment.ALGORITHMS[command.algo].__init__).parameters.keys() - NOT_FLAGS
     run = experiment.Run(
         algo=command.algo,
         env=command.env,
@@ -122,14 +119,18 @@ def run_train(command: Any) -> None:
         seed=command.seed,
         n_envs=command.n_envs,
         device=command.device,
-        arguments={name: value for name, value in given.items() if value != defaults[name].default},
+        arguments={f.name: getattr(command, f.name) for f in fields(command) if f.name in accepted},
         n_eval_episodes=command.eval_episodes,
     )
     try:
         prepared = experiment.prepare(run)
     except (ValueError, TypeError, AssertionError) as error:
         fail(str(error))
-    evaluation = prepared.train(command.progress_bar)
+    try:
+        evaluation = prepared.train(command.progress_bar)
+    except KeyboardInterrupt:
+        print(f"gsac: stopped; the model as it was is in {run.folder}", file=sys.stderr)
+        raise SystemExit(130) from None
     print(f"To watch it: tensorboard --logdir {run.folder}. To use it: gsac evaluate {run.folder}")
     report(command.env, evaluation, deterministic=True)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import EvalCallback
@@ -58,6 +59,16 @@ def check_env(env_id: str) -> None:
         raise ValueError(f"The environment {env_id!r} cannot be made: {reason}") from None
 
 
+def check_device(device: str) -> None:
+    """:raises ValueError: PyTorch knows no device of this name, or has none here"""
+    try:
+        kind = "cpu" if device == "auto" else torch.device(device).type
+    except RuntimeError:
+        raise ValueError(f"The device {device!r} is unknown: pass auto, cpu, or cuda.") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"The device {device!r} is not to be had: PyTorch sees no GPU here. Pass auto or cpu.")
+
+
 def policy_for(observation_space: spaces.Space) -> str:
     """The name of the policy that reads such observations."""
     if isinstance(observation_space, spaces.Dict):
@@ -80,7 +91,7 @@ class Run:
     :param policy: a policy's name, or ``"auto"`` for the one that fits the observations
     :param seed: of everything random; drawn if None
     :param folder: for the run's files
-    :param arguments: of the algorithm's constructor, where they differ from its defaults
+    :param arguments: of the algorithm's constructor
     :param n_eval_episodes: of the final evaluation; those on the way take half as many
     """
 
@@ -125,19 +136,22 @@ class Prepared:
             eval_freq=max(run.total_timesteps // N_EVALUATIONS // run.n_envs, 1),
             verbose=0,
         )
-        model.learn(run.total_timesteps, callback=evaluate_on_the_way, progress_bar=progress_bar)
-        model.save(folder / "model.zip")
+        try:
+            model.learn(run.total_timesteps, callback=evaluate_on_the_way, progress_bar=progress_bar)
+        finally:  # what was learned before an interruption or an error is kept as well
+            model.save(folder / "model.zip")
         return evaluate_model(model, self.eval_env, run.n_eval_episodes, deterministic=True)
 
 
 def prepare(run: Run) -> Prepared:
     """Makes the environments and the model.
 
-    :raises ValueError: an unknown environment, an argument out of range, or a folder that holds a run already
+    :raises ValueError: an unknown environment or device, an argument out of range, or a folder that holds a run already
     :raises TypeError: an argument of the wrong kind
     :raises AssertionError: an action space that the algorithm does not support
     """
     check_env(run.env)
+    check_device(run.device)
     if (run.folder / "config.json").exists():
         raise ValueError(f"{run.folder} holds a run already: choose another --logdir, or remove it.")
     seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1) if run.seed is None else run.seed
@@ -166,6 +180,7 @@ def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAl
     if env_id is None:
         raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
     check_env(env_id)
+    check_device(device)
     algorithm = ALGORITHMS[config.get("algo", "gsac")]
     model = algorithm.load(file, env=make_vec_env(env_id, 1, seed), device=device)
     env = model.get_env()

@@ -8,6 +8,7 @@ gradient steps, after which the value stays at its end; only this package keeps 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -194,7 +195,7 @@ def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedu
         return parse_schedule(value, name)
     if callable(value):
         return value
-    if isinstance(value, bool) or not hasattr(value, "__float__"):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"{name}={value!r} is not a number or a schedule. Write a number, a function of the remaining progress, "
             f"or a string: {SCHEDULE_FORMS}."

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -55,13 +57,14 @@ def test_a_run_leaves_everything_in_its_folder(run):
 def test_the_config_tells_what_was_run(run):
     config = json.loads((run[0] / "logs/CartPole-v1/gsac_1/config.json").read_text())
     assert (config["env"], config["seed"], config["total_timesteps"]) == ("CartPole-v1", 7, 400)
-    assert config["arguments"] == {
+    given = {
         "learning_starts": 100,
         "estimator": "gumbel_softmax",
         "temperature": "cosine:1:0.1:200",
         "entropy_in_target": True,
         "policy_kwargs": {"net_arch": [16]},
     }
+    assert config["arguments"] == config["arguments"] | given | {"batch_size": 128}  # the defaults stand there as well
     assert config["versions"]["torch"].startswith("2.")
 
 
@@ -119,6 +122,7 @@ def test_several_environments(tmp_path):
         (["train", "CartPole-v1", "--temperature", "-1"], "temperature=-1.0"),
         (["train", "CartPole-v1", "--temperature", "cosine:1"], "temperature='cosine:1'"),
         (["train", "CartPole-v1", "--n-envs", "0"], "--n-envs 0"),
+        (["train", "CartPole-v1", "--device", "gpu"], "device 'gpu'"),
         (["train", "CartPole-v1", "--policy-kwargs", "{"], "--policy-kwargs"),
         (["train", "CartPole-v1", "--policy-kwargs", '{"n_critics": 0}'], "n_critics=0"),
         (["train", "Pendulum-v1"], "action spaces"),
@@ -139,6 +143,20 @@ def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message,
     assert error.startswith("gsac: error: ")
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_run_keeps_its_model(tmp_path):
+    command = "from gsac.cli import main; main()"
+    arguments = ["train", "CartPole-v1", "--total-timesteps", "1000000", "--logdir", "out", "--no-progress-bar"]
+    process = subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
+    while not (tmp_path / "out" / "progress.csv").exists() or not (tmp_path / "out" / "progress.csv").stat().st_size:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert error.decode().strip().endswith("gsac: stopped; the model as it was is in out")
+    assert GSAC.load(tmp_path / "out" / "model.zip", device="cpu").num_timesteps > 0
 
 
 def test_mistakes_in_a_process(tmp_path):

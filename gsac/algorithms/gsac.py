@@ -26,7 +26,7 @@ from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
-from gsac.schedules import Constant, Schedule, value_at
+from gsac.schedules import Schedule, value_at
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
 from gsac.training.metrics import RunningMean
@@ -176,8 +176,13 @@ class GSAC(OffPolicyAlgorithm):
         self._codec = ActionCodec(self.action_space)
         learned, ent_coef = parse_ent_coef(self.ent_coef)
         max_entropy = math.log(self._codec.groups.n_joint)
-        target = parse_target_entropy(self.target_entropy, max_entropy) if learned else Constant(0.0)
-        self._target_entropy_schedule, self._max_entropy = target, max_entropy
+        self._max_entropy = max_entropy
+        self._target_entropy_schedule = parse_target_entropy(self.target_entropy, max_entropy) if learned else None
+        if not learned and self.target_entropy != "auto":
+            raise ValueError(
+                f"target_entropy={self.target_entropy!r} has no effect with a fixed ent_coef={self.ent_coef!r}: pass "
+                "ent_coef='auto' to aim at it, or leave it out."
+            )
         estimator = resolve_estimator(self.estimator, self._codec.groups)
         if estimator is ESTIMATORS["expected"]:
             self._codec.groups.joint_actions(self.device)  # refuses too many
@@ -250,7 +255,7 @@ class GSAC(OffPolicyAlgorithm):
         self.lr_schedule = FloatSchedule(self._learning_rate_schedule)
 
     def _setup_networks_and_buffer(self) -> None:
-        if self.replay_buffer_class is self._chosen_buffer_class:
+        if self.replay_buffer_class is not None and self.replay_buffer_class is self._chosen_buffer_class:
             # SB3 stores its choice as if the user had made it, and warns about it when the model is loaded.
             self.replay_buffer_class = None
             self.replay_buffer_kwargs = {
@@ -290,7 +295,7 @@ class GSAC(OffPolicyAlgorithm):
             )
         self._learner.temperature.fill_(temperature)
         self.logger.record("train/temperature", temperature)
-        if self.log_ent_coef is not None:
+        if self._target_entropy_schedule is not None:
             target_entropy = self._max_entropy * self._value_at(self._target_entropy_schedule)
             self._learner.target_entropy.fill_(target_entropy)
             self.logger.record("train/target_entropy", target_entropy)

@@ -110,6 +110,11 @@ def test_coefficients(ent_coef, parsed):
     assert parse_ent_coef(ent_coef) == parsed
 
 
+def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
+    with pytest.raises(ValueError, match=r"target_entropy=0\.3 has no effect with a fixed ent_coef=0\.1: pass"):
+        GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
+
+
 def test_a_single_action_needs_no_target():
     with pytest.raises(ValueError, match=r"one action.*ent_coef=0\.0"):
         GSAC("MlpPolicy", Match(spaces.Discrete(1)))
