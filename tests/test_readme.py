@@ -56,3 +56,9 @@ def test_the_constraints_hold_every_dependency():
     project = (ROOT / "pyproject.toml").read_text()
     listed = project.split("[project.optional-dependencies]")[0].split("dependencies = [")[1].split("]")[0]
     assert {re.match(r"[\w-]+", name)[0].lower() for name in re.findall(r'"([^"]+)"', listed)} <= pinned
+
+
+def test_its_tables_are_those_of_the_result_files():
+    import readme
+
+    assert readme.filled(README) == README

@@ -10,6 +10,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+Aggregation = Callable[[Tensor], Tensor]
+"""Several critics' values become one. [C, ...] -> [...]"""
+
 
 def lowest(values: Tensor) -> Tensor:
     """The least of the critics' values. [C, ...] -> [...]"""
@@ -21,8 +24,7 @@ def average(values: Tensor) -> Tensor:
     return values.mean(0)
 
 
-Q_AGGREGATIONS: dict[str, Callable[[Tensor], Tensor]] = {"min": lowest, "mean": average}
-"""How several critics become one value."""
+Q_AGGREGATIONS: dict[str, Aggregation] = {"min": lowest, "mean": average}
 
 
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:

@@ -12,6 +12,8 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from gsac.action_codec import ActionCodec
+from gsac.estimators.base import ActionValue
+from gsac.functional.losses import Aggregation
 from gsac.networks.heads import HEADS, ActionValues
 
 
@@ -59,14 +61,13 @@ class Critic(BaseModel):
         self.q_net = HEADS[head](features_dim, self.codec.groups, net_arch, activation_fn, n_critics, layer_norm)
 
     def action_values(self, obs: PyTorchObs) -> ActionValues:
-        """The values of any actions at these observations. No gradient reaches a shared extractor."""
-        if self.share_features_extractor:
-            with torch.no_grad():
-                features = self.extract_features(obs, self.features_extractor)
-        else:
-            features = self.extract_features(obs, self.features_extractor)
-        values: ActionValues = self.q_net(features)
+        """The C values of any actions at these observations. No gradient reaches a shared extractor."""
+        values: ActionValues = self.q_net(self._features(obs))
         return values
+
+    def action_value(self, obs: PyTorchObs, aggregate: Aggregation) -> ActionValue:
+        """The one value of any actions at these observations that the critics agree on."""
+        return self.q_net.joined(self._features(obs), aggregate)
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
         """The C values as SB3's critics give them, each [B, 1].
@@ -75,6 +76,12 @@ class Critic(BaseModel):
         """
         one_hot = actions if actions.is_floating_point() else self.codec.encode(actions)
         return tuple(self.action_values(obs)(one_hot).unsqueeze(-1))
+
+    def _features(self, obs: PyTorchObs) -> Tensor:
+        if not self.share_features_extractor:
+            return self.extract_features(obs, self.features_extractor)
+        with torch.no_grad():
+            return self.extract_features(obs, self.features_extractor)
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {

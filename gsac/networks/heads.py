@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from gsac.estimators.base import ActionValue
 from gsac.functional.groups import Groups
+from gsac.functional.losses import Aggregation
 from gsac.networks.ensemble import EnsembleLinear, hidden_layers
 
 ActionValues = Callable[[Tensor], Tensor]
 """The values of actions at a fixed batch of states. [..., B, D] -> [C, ..., B]"""
 
 
-class ActionInHead(nn.Module):
+class Head(nn.Module, ABC):
+    """Features and actions -> the values of C critics.
+
+    :param features_dim: F
+    :param groups: of the actions
+    :param net_arch: widths of the hidden layers
+    :param activation_fn: between them
+    :param n_critics: C
+    :param layer_norm: normalise each hidden layer
+    """
+
+    max_enumerated: ClassVar[int]
+    """Up to so many joint actions, evaluating all of them at each state costs less than a sample's noise does harm."""
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> ActionValues:
+        """[B, F] -> the critics' values of actions there."""
+
+    def joined(self, features: Tensor, aggregate: Aggregation) -> ActionValue:
+        """[B, F] -> the one value of actions there that the critics agree on."""
+        values = self(features)
+        return lambda actions: aggregate(values(actions))
+
+
+class ActionInHead(Head):
     """q = MLP(features, action). Any interaction between the groups; the action's gradient is an extrapolation.
 
     The first layer is linear in the action, so the features' part of it is computed once for all actions.
     """
 
     max_enumerated: ClassVar[int] = 16
-    """Up to so many joint actions, evaluating all of them at each state costs less than sampling them is worth."""
 
     def __init__(
         self,
@@ -39,12 +65,10 @@ class ActionInHead(nn.Module):
         self.features_in = EnsembleLinear(n_critics, features_dim, width, fan_in=fan_in)
         self.action_in = EnsembleLinear(n_critics, groups.flat_size, width, bias=False, fan_in=fan_in)
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
-        self.out: nn.Module = (
-            EnsembleLinear(n_critics, width if not net_arch else net_arch[-1], 1) if net_arch else nn.Identity()
-        )
+        self.out = EnsembleLinear(n_critics, net_arch[-1], 1) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
-        """[B, F] -> the values of actions there."""
+        """[B, F] -> the critics' values of actions there."""
         from_features = self.features_in(features)
 
         def values(actions: Tensor) -> Tensor:
@@ -62,11 +86,11 @@ class ActionInHead(nn.Module):
         return values.squeeze(-1)
 
 
-class LinearHead(nn.Module):
+class LinearHead(Head):
     """q = <action, MLP(features)>: a value for each class, summed over the groups' choices.
 
-    Linear in the action, so that a critic trained on one-hots is right between them as well, and straight-through
-    gradients are exact in expectation. For several groups it is additive: no interaction between them.
+    Linear in the action, so that a critic trained on one-hots is right between them as well. For several groups it is
+    additive: no interaction between them.
     """
 
     max_enumerated: ClassVar[int] = 256
@@ -82,14 +106,31 @@ class LinearHead(nn.Module):
     ) -> None:
         super().__init__()
         widths = [*net_arch, groups.flat_size]
+        self.single_choice = len(groups) == 1
         self.features_in = EnsembleLinear(n_critics, features_dim, widths[0])
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
-        self.out: nn.Module = EnsembleLinear(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
+        self.out = EnsembleLinear(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
-        """[B, F] -> the values of actions there."""
-        class_values = self.out(self.hidden(self.features_in(features)))
+        """[B, F] -> the critics' values of actions there."""
+        class_values = self.class_values(features)
         return lambda actions: torch.einsum("...bd,cbd->c...b", actions, class_values)
+
+    def joined(self, features: Tensor, aggregate: Aggregation) -> ActionValue:
+        """[B, F] -> the one value of actions there that the critics agree on.
+
+        For a single choice they agree class by class. At the one-hots that is the same; between them the value stays
+        linear, which the least of several linear values is not, and the straight-through gradient is exact.
+        """
+        if not self.single_choice:
+            return super().joined(features, aggregate)
+        agreed = aggregate(self.class_values(features))
+        return lambda actions: (actions * agreed).sum(-1)
+
+    def class_values(self, features: Tensor) -> Tensor:
+        """[B, F] -> the value of each class, by each critic. [C, B, D]"""
+        values: Tensor = self.out(self.hidden(self.features_in(features)))
+        return values
 
 
 def fitting_head(groups: Groups) -> str:

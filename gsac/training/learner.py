@@ -5,12 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gsac.estimators.base import Estimator
+from gsac.estimators.base import ActionValue, Estimator
 from gsac.functional import losses
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.networks.heads import ActionValues
 from gsac.training.batch import Batch
 from gsac.training.metrics import Metrics
 
@@ -107,7 +106,9 @@ class Learner:
         values = self.critic.action_values(batch.observations)(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations)
-            next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
+            next_value = self._expected_value(
+                next_policy, self.critic_target.action_value(batch.next_observations, self.aggregate)
+            )
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
@@ -116,8 +117,8 @@ class Learner:
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
         """The actor's loss, and the policy's entropy [B], detached."""
         policy = self.actor.distribution(batch.observations)
-        values = self.critic.action_values(batch.observations)
-        action_value = self.estimator(policy, lambda actions: self.aggregate(values(actions)), self.temperature)
+        q = self.critic.action_value(batch.observations, self.aggregate)
+        action_value = self.estimator(policy, q, self.temperature)
         entropy = policy.entropy()
         return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
 
@@ -138,17 +139,17 @@ class Learner:
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
 
-    def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
+    def _expected_value(self, policy: FactorisedCategorical, q: ActionValue) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
         if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
             actions, probs = policy.joint()
-            return (probs * self.aggregate(values(actions))).sum(0)
-        return self.aggregate(values(policy.sample()))
+            return (probs * q(actions)).sum(0)
+        return q(policy.sample())
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor]) -> None:
         """A step of these parameters alone: the loss leaves no gradient anywhere else."""
         optimizer.zero_grad()
-        loss.backward(inputs=parameters)
+        loss.backward(inputs=[parameter for parameter in parameters if parameter.requires_grad])
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
         optimizer.step()
