@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -112,6 +113,7 @@ def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, see
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
         "config": config,
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -120,6 +122,13 @@ def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, see
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
     }
+
+
+def commit() -> str | None:
+    """Of the code that ran, where it lies in a repository."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
 
 
 def key(row: dict[str, Any]) -> str:
