@@ -30,7 +30,6 @@ class GSACPolicy(BasePolicy):
 
     :param lr_schedule: remaining progress -> learning rate; the optimisers start with its value at 1
     :param net_arch: widths of the hidden layers, a list for both or ``dict(pi=[...], qf=[...])``; [64, 64] by default
-        after a flat observation
     :param activation_fn: between the layers
     :param features_extractor_class: observation -> features
     :param features_extractor_kwargs: for its constructor

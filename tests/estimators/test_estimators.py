@@ -83,6 +83,15 @@ def test_straight_through_is_exact_and_without_variance_on_a_linear_value(sizes)
     assert torch.allclose(gradients, exact_gradient(logits, sizes, q).expand(100, -1), atol=1e-5)
 
 
+def test_both_gumbel_estimators_have_the_same_biased_gradient_on_a_linear_value(sizes):
+    q, logits, gradients = linear(sum(sizes)), torch.randn(sum(sizes)), []
+    for name in ("gumbel_softmax", "straight_through_gumbel"):
+        torch.manual_seed(1)
+        gradients.append(sampled_gradients(name, logits, sizes, q, temperature=torch.tensor(1.0)))
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert standard_errors_from_exact(gradients[0], exact_gradient(logits, sizes, q)) > 6
+
+
 @pytest.mark.parametrize("multi", [[3, 2], [2, 2, 2]], ids=str)
 def test_straight_through_is_unbiased_where_the_value_is_linear_in_each_group(multi):
     q, logits = multilinear(multi), torch.randn(sum(multi))
