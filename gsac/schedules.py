@@ -32,38 +32,35 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Linear:
+class _FromStartToEnd:
+    start: float
+    end: float
+    updates: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_updates(self.updates)
+
+
+class Linear(_FromStartToEnd):
     """A straight line from ``start`` to ``end``.
 
     >>> [Linear(1.0, 0.0)(p) for p in (1.0, 0.75, 0.0)]
     [1.0, 0.75, 0.0]
     """
 
-    start: float
-    end: float
-    updates: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_updates(self.updates)
-
     def __call__(self, progress_remaining: float) -> float:
         return self.end + (self.start - self.end) * progress_remaining
 
 
-@dataclass(frozen=True)
-class Exponential:
+class Exponential(_FromStartToEnd):
     """Geometric interpolation from ``start`` to ``end``, both above 0.
 
     >>> [round(Exponential(1.0, 0.01)(p), 3) for p in (1.0, 0.5, 0.0)]
     [1.0, 0.1, 0.01]
     """
 
-    start: float
-    end: float
-    updates: int | None = None
-
     def __post_init__(self) -> None:
-        _check_updates(self.updates)
+        super().__post_init__()
         if not (self.start > 0 and self.end > 0):
             raise ValueError(
                 f"Exponential(start={self.start}, end={self.end}) is not defined: both must be above 0. "
@@ -74,8 +71,7 @@ class Exponential:
         return self.end * math.pow(self.start / self.end, progress_remaining)
 
 
-@dataclass(frozen=True)
-class Cosine:
+class Cosine(_FromStartToEnd):
     """Half a cosine from ``start`` to ``end``: flat at both ends.
 
     DALL-E anneals its Gumbel-Softmax with ``Cosine(1.0, 1 / 16, updates=150_000)``.
@@ -84,13 +80,6 @@ class Cosine:
     >>> [round(Cosine(1.0, 0.0)(p), 3) for p in (1.0, 0.5, 0.0)]
     [1.0, 0.5, 0.0]
     """
-
-    start: float
-    end: float
-    updates: int | None = None
-
-    def __post_init__(self) -> None:
-        _check_updates(self.updates)
 
     def __call__(self, progress_remaining: float) -> float:
         return self.end + (self.start - self.end) * (1.0 - math.cos(math.pi * progress_remaining)) / 2.0

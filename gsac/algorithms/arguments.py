@@ -15,6 +15,30 @@ DEFAULT_TARGET_FRACTION = 0.3
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
 
+AT_LEAST_1 = "a whole number of at least 1"
+
+NUMBERS: dict[str, tuple[str, Callable[[Any], bool], Any]] = {
+    "buffer_size": (AT_LEAST_1, lambda value: value >= 1, 100_000),
+    "learning_starts": ("a whole number of at least 0", lambda value: value >= 0, 1000),
+    "batch_size": (AT_LEAST_1, lambda value: value >= 1, 128),
+    "tau": ("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.05),
+    "gamma": ("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.99),
+    "gradient_steps": ("-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1),
+    "n_steps": (AT_LEAST_1, lambda value: value >= 1, 3),
+    "target_update_interval": (AT_LEAST_1, lambda value: value >= 1, 1),
+}
+"""For each argument that is a number: what is allowed, in words and as a test, and an example."""
+
+
+def is_temperature(value: float) -> bool:
+    """Above 0 and finite."""
+    return 0 < value < math.inf
+
+
+def is_learning_rate(value: float) -> bool:
+    """At least 0 and finite."""
+    return 0 <= value < math.inf
+
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
     """Refuses what is not a number, or not one for which ``holds`` is true; whole numbers only if the example is one.

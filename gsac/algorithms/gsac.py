@@ -19,7 +19,16 @@ from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.action_codec import SUPPORTED_ACTION_SPACES, ActionCodec
-from gsac.algorithms.arguments import check_choice, check_number, check_schedule, parse_ent_coef, parse_target_entropy
+from gsac.algorithms.arguments import (
+    NUMBERS,
+    check_choice,
+    check_number,
+    check_schedule,
+    is_learning_rate,
+    is_temperature,
+    parse_ent_coef,
+    parse_target_entropy,
+)
 from gsac.estimators import ESTIMATORS, Estimator, resolve_estimator
 from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
@@ -210,40 +219,20 @@ class GSAC(OffPolicyAlgorithm):
 
     def _check_arguments(self) -> None:
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
-        at_least_1 = ("a whole number of at least 1", lambda value: value >= 1)
-        for name, example in (
-            ("batch_size", 128),
-            ("buffer_size", 100_000),
-            ("n_steps", 3),
-            ("target_update_interval", 1),
-        ):
-            check_number(name, getattr(self, name), *at_least_1, example)
-        check_number(
-            "learning_starts", self.learning_starts, "a whole number of at least 0", lambda value: value >= 0, 1000
-        )
-        check_number(
-            "gradient_steps", self.gradient_steps, "-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1
-        )
-        for name, number in (("tau", 0.05), ("gamma", 0.99)):
-            check_number(name, getattr(self, name), "a number within [0, 1]", lambda value: 0 <= value <= 1, number)
+        for name, (allowed, holds, example) in NUMBERS.items():
+            check_number(name, getattr(self, name), allowed, holds, example)
         if self.max_grad_norm is not None:
             check_number(
                 "max_grad_norm", self.max_grad_norm, "a number above 0, or None", lambda value: value > 0, 10.0
             )
         if self.num_threads != "auto":
-            check_number(
-                "num_threads", self.num_threads, "'auto' or a whole number of at least 1", lambda value: value >= 1, 1
-            )
+            check_number("num_threads", self.num_threads, "'auto', 1, 2, ...", lambda value: value >= 1, 1)
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
         self._learning_rate_schedule = check_schedule(
-            "learning_rate",
-            self.learning_rate,
-            "a number of at least 0, or a schedule of such",
-            lambda value: 0 <= value < math.inf,
-            1e-3,
+            "learning_rate", self.learning_rate, "a number of at least 0, or a schedule of such", is_learning_rate, 1e-3
         )
         self._temperature_schedule = check_schedule(
-            "temperature", self.temperature, "a number above 0, or a schedule of such", _is_temperature, 0.5
+            "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
         )
         if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
             raise ValueError(
@@ -288,7 +277,7 @@ class GSAC(OffPolicyAlgorithm):
 
     def _update_schedules(self) -> None:
         temperature = self._value_at(self._temperature_schedule)
-        if not _is_temperature(temperature):
+        if not is_temperature(temperature):
             raise ValueError(
                 f"temperature={self.temperature!r} became {temperature!r} after {self._n_updates} updates: it must "
                 "stay above 0. Let the schedule end above 0, such as temperature='linear:1:0.1'."
@@ -360,7 +349,3 @@ class GSAC(OffPolicyAlgorithm):
         if self.ent_coef_optimizer is None:
             return state_dicts, ["ent_coef_tensor"]
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]
-
-
-def _is_temperature(value: float) -> bool:
-    return 0 < value < math.inf
