@@ -78,7 +78,8 @@ class GSAC(OffPolicyAlgorithm):
         greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here
-    :param q_aggregation: how the critics' values become one: ``"min"`` or ``"mean"``
+    :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
+        their mean
     :param target_update_interval: updates from one Polyak step to the next
     :param max_grad_norm: clip the norm of each gradient, if given
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks

@@ -12,8 +12,6 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
 from gsac.action_codec import ActionCodec
-from gsac.estimators.base import ActionValue
-from gsac.functional.losses import Aggregation
 from gsac.networks.heads import HEADS, ActionValues
 
 
@@ -64,10 +62,6 @@ class Critic(BaseModel):
         """The C values of any actions at these observations. No gradient reaches a shared extractor."""
         values: ActionValues = self.q_net(self._features(obs))
         return values
-
-    def action_value(self, obs: PyTorchObs, aggregate: Aggregation) -> ActionValue:
-        """The one value of any actions at these observations that the critics agree on."""
-        return self.q_net.joined(self._features(obs), aggregate)
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
         """The C values as SB3's critics give them, each [B, 1].

@@ -9,9 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from gsac.estimators.base import ActionValue
 from gsac.functional.groups import Groups
-from gsac.functional.losses import Aggregation
 from gsac.networks.ensemble import EnsembleLinear, hidden_layers
 
 ActionValues = Callable[[Tensor], Tensor]
@@ -35,11 +33,6 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
-
-    def joined(self, features: Tensor, aggregate: Aggregation) -> ActionValue:
-        """[B, F] -> the one value of actions there that the critics agree on."""
-        values = self(features)
-        return lambda actions: aggregate(values(actions))
 
 
 class ActionInHead(Head):
@@ -89,8 +82,8 @@ class ActionInHead(Head):
 class LinearHead(Head):
     """q = <action, MLP(features)>: a value for each class, summed over the groups' choices.
 
-    Linear in the action, so that a critic trained on one-hots is right between them as well. For several groups it is
-    additive: no interaction between them.
+    Linear in the action, so that a critic trained on one-hots is right between them as well, and the straight-through
+    gradient is exact. For several groups it is additive: no interaction between them.
     """
 
     max_enumerated: ClassVar[int] = 256
@@ -106,31 +99,14 @@ class LinearHead(Head):
     ) -> None:
         super().__init__()
         widths = [*net_arch, groups.flat_size]
-        self.single_choice = len(groups) == 1
         self.features_in = EnsembleLinear(n_critics, features_dim, widths[0])
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
         self.out = EnsembleLinear(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
-        class_values = self.class_values(features)
+        class_values = self.out(self.hidden(self.features_in(features)))
         return lambda actions: torch.einsum("...bd,cbd->c...b", actions, class_values)
-
-    def joined(self, features: Tensor, aggregate: Aggregation) -> ActionValue:
-        """[B, F] -> the one value of actions there that the critics agree on.
-
-        For a single choice they agree class by class. At the one-hots that is the same; between them the value stays
-        linear, which the least of several linear values is not, and the straight-through gradient is exact.
-        """
-        if not self.single_choice:
-            return super().joined(features, aggregate)
-        agreed = aggregate(self.class_values(features))
-        return lambda actions: (actions * agreed).sum(-1)
-
-    def class_values(self, features: Tensor) -> Tensor:
-        """[B, F] -> the value of each class, by each critic. [C, B, D]"""
-        values: Tensor = self.out(self.hidden(self.features_in(features)))
-        return values
 
 
 def fitting_head(groups: Groups) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from gsac.estimators.base import ActionValue, Estimator
+from gsac.estimators.base import Estimator
 from gsac.functional import losses
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
+from gsac.networks.heads import ActionValues
 from gsac.training.batch import Batch
 from gsac.training.metrics import Metrics
 
@@ -25,7 +26,7 @@ class Learner:
 
     :param critic_target: follows ``critic``, in evaluation mode
     :param estimator: of the actor's gradient
-    :param q_aggregation: a name in :data:`gsac.functional.losses.Q_AGGREGATIONS`
+    :param q_aggregation: of the target, a name in :data:`gsac.functional.losses.Q_AGGREGATIONS`
     :param log_ent_coef: the logarithm of the entropy coefficient [1], if it is learned
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
@@ -106,19 +107,21 @@ class Learner:
         values = self.critic.action_values(batch.observations)(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations)
-            next_value = self._expected_value(
-                next_policy, self.critic_target.action_value(batch.next_observations, self.aggregate)
-            )
+            next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
         return losses.critic_loss(values, target), values.detach().mean()
 
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's loss, and the policy's entropy [B], detached."""
+        """The actor's loss, and the policy's entropy [B], detached.
+
+        The actor follows the mean of the critics, whatever the target does: the least of them would keep it away from
+        actions that they disagree about, which are those it has tried least.
+        """
         policy = self.actor.distribution(batch.observations)
-        q = self.critic.action_value(batch.observations, self.aggregate)
-        action_value = self.estimator(policy, q, self.temperature)
+        values = self.critic.action_values(batch.observations)
+        action_value = self.estimator(policy, lambda actions: losses.average(values(actions)), self.temperature)
         entropy = policy.entropy()
         return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
 
@@ -139,12 +142,12 @@ class Learner:
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
 
-    def _expected_value(self, policy: FactorisedCategorical, q: ActionValue) -> Tensor:
+    def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
         if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
             actions, probs = policy.joint()
-            return (probs * q(actions)).sum(0)
-        return q(policy.sample())
+            return (probs * self.aggregate(values(actions))).sum(0)
+        return self.aggregate(values(policy.sample()))
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor]) -> None:
         """A step of these parameters alone: the loss leaves no gradient anywhere else."""

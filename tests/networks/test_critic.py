@@ -8,7 +8,6 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
 from gsac.functional.groups import Groups
-from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.critic import Critic
 from gsac.networks.ensemble import EnsembleLinear
 from gsac.networks.heads import HEADS, ActionInHead, LinearHead
@@ -69,25 +68,6 @@ def test_the_linear_head_is_linear_in_the_action_and_the_other_is_not():
     for head, is_linear in (("linear", True), ("action_in", False)):
         values = make_head(head)(features)
         assert torch.allclose(values((a + b) / 2), (values(a) + values(b)) / 2, atol=1e-4) is is_linear
-
-
-@pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("groups", [Groups([4]), GROUPS], ids=str)
-@pytest.mark.parametrize("aggregate", Q_AGGREGATIONS.values())
-def test_the_joined_value_is_the_aggregate_of_the_critics_at_one_hots(head, groups, aggregate):
-    net = HEADS[head](4, groups, [8], nn.ReLU, 3, True)
-    features, actions = torch.randn(6, 4), groups.one_hot(groups.argmax(torch.randn(7, 6, groups.flat_size)))
-    assert torch.allclose(net.joined(features, aggregate)(actions), aggregate(net(features)(actions)), atol=1e-6)
-
-
-def test_the_least_of_linear_critics_stays_linear_for_a_single_choice():
-    net, features, a, b = (
-        HEADS["linear"](4, Groups([5]), [8], nn.ReLU, 3, True),
-        torch.randn(6, 4),
-        *torch.rand(2, 6, 5),
-    )
-    q = net.joined(features, Q_AGGREGATIONS["min"])
-    assert torch.allclose(q((a + b) / 2), (q(a) + q(b)) / 2, atol=1e-6)
 
 
 def test_layers_start_as_those_of_pytorch():
