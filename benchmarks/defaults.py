@@ -7,7 +7,8 @@
 
 A variation is a list of constructor arguments that differ from the defaults; ``policy.X=Y`` sets ``policy_kwargs[X]``.
 Each run is one process on one thread and appends one line to the results, with its whole configuration; a run that
-stands there is not run again. Seeds from 100 up are for tuning, those below for reporting.
+stands there is not run again. Seeds from 100 up are for tuning, those below for reporting; rows marked ``superseded``
+are reported seeds of an earlier commit, whose failures led to a change and which therefore stand for nothing else.
 """
 
 from __future__ import annotations
@@ -140,10 +141,12 @@ def finished(path: Path) -> list[dict[str, Any]]:
 
 
 def grouped(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The runs of each environment, budget and configuration, by seed, in the order in which they were tried."""
+    """The runs of each environment, budget, configuration and commit, by seed, in the order in which they were tried."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault(json.dumps([row["env"], row["timesteps"], row["config"]], sort_keys=True), []).append(row)
+        groups.setdefault(
+            json.dumps([row["env"], row["timesteps"], row["config"], row["commit"]], sort_keys=True), []
+        ).append(row)
     return [sorted(group, key=lambda row: row["seed"]) for group in groups.values()]
 
 
@@ -162,14 +165,15 @@ def table(rows: list[dict[str, Any]]) -> str:
 def markdown(rows: list[dict[str, Any]]) -> str:
     """The reported seeds, as the README shows them."""
     lines = [
-        "| environment | steps | arguments | return at the end, seeds 0 to 4 | entropy coefficient on the way | seconds a run |",
+        "| environment | steps | arguments | return at the end, seeds 0 to 4 | entropy coefficient on the way | CPU seconds a run |",
         "|---|---|---|---|---|---|",
     ]
-    for group in grouped([row for row in rows if row["seed"] < FIRST_TUNING_SEED]):
+    reported = [row for row in rows if row["seed"] < FIRST_TUNING_SEED and not row.get("superseded")]
+    for group in grouped(reported):
         first = group[0]
         finals = ", ".join(f"{row['final']:.1f}" for row in group)
         coefficients = [point["ent_coef"] for row in group for point in row["curve"] if "ent_coef" in point]
-        seconds = statistics.median(row["seconds"] for row in group)
+        seconds = statistics.median(row["cpu_seconds"] for row in group)
         arguments = f"`{first['variation']}`" if first["variation"] else "defaults"
         lines.append(
             f"| {first['env']} | {first['timesteps']:,} | {arguments} | {finals} "
