@@ -81,7 +81,8 @@ class GSAC(OffPolicyAlgorithm):
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
-    :param max_grad_norm: clip the norm of each gradient, if given
+    :param max_grad_norm: clip the norm of each gradient, unless None; the critics' errors are rare and large where episodes
+        seldom end
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set
     :param stats_window_size: episodes over which the logged return is averaged
@@ -128,7 +129,7 @@ class GSAC(OffPolicyAlgorithm):
         entropy_in_target: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
-        max_grad_norm: float | None = None,
+        max_grad_norm: float | None = 10.0,
         num_threads: int | str = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
