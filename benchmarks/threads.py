@@ -25,7 +25,7 @@ from gsac import GSAC
 
 RESULTS = Path(__file__).parent / "results" / "threads.json"
 WIDTHS, THREADS = (64, 256, 512), (1, 2)
-ROUNDS, UPDATES = 6, 30
+ROUNDS, UPDATES = 4, 10
 
 
 def spin() -> None:
