@@ -171,7 +171,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     reported = [row for row in rows if row["seed"] < FIRST_TUNING_SEED and not row.get("superseded")]
     for group in grouped(reported):
         first = group[0]
-        finals = ", ".join(f"{row['final']:.1f}" for row in group)
+        finals = ", ".join(f"{row['final']:.4g}" for row in group)
         coefficients = [point["ent_coef"] for row in group for point in row["curve"] if "ent_coef" in point]
         seconds = statistics.median(row["cpu_seconds"] for row in group)
         arguments = f"`{first['variation']}`" if first["variation"] else "defaults"
