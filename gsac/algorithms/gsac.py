@@ -70,7 +70,8 @@ class GSAC(OffPolicyAlgorithm):
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
     :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, a function of that signature, or
-        ``"auto"`` for ``"straight_through"`` with ``Discrete`` actions and ``"gumbel_softmax"`` with several at once
+        ``"auto"`` for ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete``
+        actions) and ``"gumbel_softmax"`` where they are not (by default with several at once)
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
         at 1; a number fixes it
@@ -81,8 +82,8 @@ class GSAC(OffPolicyAlgorithm):
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
-    :param max_grad_norm: clip the norm of each gradient, unless None; the critics' errors are rare and large where episodes
-        seldom end
+    :param max_grad_norm: clip the norm of each gradient, unless None; where episodes seldom end, the critics' errors
+        are rare and large
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set
     :param stats_window_size: episodes over which the logged return is averaged
@@ -194,11 +195,10 @@ class GSAC(OffPolicyAlgorithm):
                 f"target_entropy={self.target_entropy!r} has no effect with a fixed ent_coef={self.ent_coef!r}: pass "
                 "ent_coef='auto' to aim at it, or leave it out."
             )
-        estimator = resolve_estimator(self.estimator, self._codec.groups)
+        self._setup_networks_and_buffer()
+        estimator = resolve_estimator(self.estimator, linear=self.critic.q_net.linear)
         if estimator is ESTIMATORS["expected"]:
             self._codec.groups.joint_actions(self.device)  # refuses too many
-
-        self._setup_networks_and_buffer()
 
         if learned:
             self.log_ent_coef = torch.full((1,), math.log(ent_coef), device=self.device, requires_grad=True)

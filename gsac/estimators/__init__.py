@@ -11,7 +11,6 @@ from difflib import get_close_matches
 from gsac.estimators.base import ActionValue, Estimator
 from gsac.estimators.exact import expected
 from gsac.estimators.pathwise import gumbel_softmax, straight_through, straight_through_gumbel
-from gsac.functional.groups import Groups
 
 __all__ = ["ESTIMATORS", "ActionValue", "Estimator", "resolve_estimator"]
 
@@ -23,24 +22,19 @@ ESTIMATORS: dict[str, Estimator] = {
 }
 
 
-def fitting_estimator(groups: Groups) -> Estimator:
-    """The estimator that suits these groups by default.
+def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
+    """The estimator of that name, or the callable itself; for ``"auto"`` the one that suits the critics.
 
-    For a single choice the critics are linear in the action, and straight-through is exact. For several they are not:
-    at a sampled corner their gradient misleads, while relaxed samples average it over the inside.
-    """
-    return straight_through if len(groups) == 1 else gumbel_softmax
+    Where they are linear in each choice, straight-through is unbiased. Elsewhere their gradient at a sampled corner
+    misleads, while relaxed samples average it over the inside.
 
-
-def resolve_estimator(estimator: str | Estimator, groups: Groups) -> Estimator:
-    """The estimator of that name, or the callable itself; for ``"auto"`` the one that fits the groups.
-
+    :param linear: whether the critics are linear in each group's action
     :raises ValueError: no estimator has this name
     :raises TypeError: neither a name nor a callable
     """
     if isinstance(estimator, str):
         if estimator == "auto":
-            return fitting_estimator(groups)
+            return straight_through if linear else gumbel_softmax
         if estimator not in ESTIMATORS:
             close = get_close_matches(estimator, ESTIMATORS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""

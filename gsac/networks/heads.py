@@ -27,6 +27,8 @@ class Head(nn.Module, ABC):
     :param layer_norm: normalise each hidden layer
     """
 
+    linear: ClassVar[bool]
+    """Whether the values are linear in each group's action."""
     max_enumerated: ClassVar[int]
     """Up to so many joint actions, evaluating all of them at each state costs less than a sample's noise does harm."""
 
@@ -41,6 +43,7 @@ class ActionInHead(Head):
     The first layer is linear in the action, so the features' part of it is computed once for all actions.
     """
 
+    linear: ClassVar[bool] = False
     max_enumerated: ClassVar[int] = 16
 
     def __init__(
@@ -86,6 +89,7 @@ class LinearHead(Head):
     gradient is exact. For several groups it is additive: no interaction between them.
     """
 
+    linear: ClassVar[bool] = True
     max_enumerated: ClassVar[int] = 256
 
     def __init__(

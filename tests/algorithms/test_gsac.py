@@ -60,6 +60,20 @@ def test_every_space_and_estimator_trains_and_acts_in_its_space(space, estimator
     assert all(space.contains(action) for action in stored.astype(space.dtype))
 
 
+@pytest.mark.parametrize(
+    ("space", "head", "estimator"),
+    [
+        (spaces.Discrete(3), "auto", "straight_through"),
+        (spaces.MultiBinary(3), "auto", "gumbel_softmax"),
+        (spaces.Discrete(3), "action_in", "gumbel_softmax"),
+        (spaces.MultiBinary(3), "linear", "straight_through"),
+    ],
+)
+def test_the_default_estimator_suits_the_critics(space, head, estimator):
+    model = GSAC("MlpPolicy", Match(space), policy_kwargs={"critic_head": head}, **QUICK)
+    assert model._learner.estimator is ESTIMATORS[estimator]
+
+
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_the_same_seed_gives_the_same_run(n_envs):
     runs = [

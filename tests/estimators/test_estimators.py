@@ -8,11 +8,9 @@ from torch import nn
 
 from gsac import ESTIMATORS, FactorisedCategorical
 from gsac.estimators import resolve_estimator
-from gsac.functional.groups import Groups
 
 SAMPLES = 40_000
 HALF = torch.tensor(0.5)
-GROUPS = Groups([2])
 GROUPINGS = [[4], [3, 2], [2, 2, 2]]
 
 
@@ -163,14 +161,14 @@ def test_extreme_logits_and_low_temperature_give_no_nan(name):
     assert logits.grad.isfinite().all()
 
 
-def test_the_default_depends_on_whether_there_is_one_choice_or_several():
-    assert resolve_estimator("auto", Groups([7])) is ESTIMATORS["straight_through"]
-    assert resolve_estimator("auto", Groups([2, 2])) is ESTIMATORS["gumbel_softmax"]
+def test_the_default_depends_on_whether_the_critics_are_linear():
+    assert resolve_estimator("auto", linear=True) is ESTIMATORS["straight_through"]
+    assert resolve_estimator("auto", linear=False) is ESTIMATORS["gumbel_softmax"]
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(ValueError, match=r"estimator='gumble_softmax' is unknown. Did you mean 'gumbel_softmax'\?"):
-        resolve_estimator("gumble_softmax", GROUPS)
+        resolve_estimator("gumble_softmax", linear=True)
     with pytest.raises(TypeError, match="estimator=3 is neither"):
-        resolve_estimator(3, GROUPS)
-    assert resolve_estimator(linear, GROUPS) is linear
+        resolve_estimator(3, linear=True)
+    assert resolve_estimator(linear, linear=True) is linear
