@@ -42,6 +42,14 @@ def actor_loss(action_value: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tenso
     return -(action_value + ent_coef * entropy).mean()
 
 
+def policy_gradient(advantage: Tensor, log_prob: Tensor) -> Tensor:
+    """The score function: its gradient is advantage * grad log pi(a), so that it ascends as an action value does.
+
+    No gradient reaches the advantage. [...], [...] -> [...]. Williams 1992, https://doi.org/10.1007/BF00992696
+    """
+    return advantage.detach() * log_prob
+
+
 def ent_coef_loss(log_ent_coef: Tensor, entropy: Tensor, target_entropy: Tensor) -> Tensor:
     """Raises the coefficient while the entropy is below its target, lowers it above. [], [B], [] or [B] -> []"""
     return (log_ent_coef * (entropy - target_entropy).detach()).mean()

@@ -31,3 +31,10 @@ def test_aggregations_by_hand():
     values = torch.tensor([[1.0, 4.0], [3.0, 2.0]])
     assert losses.Q_AGGREGATIONS["min"](values).tolist() == [1.0, 2.0]
     assert losses.Q_AGGREGATIONS["mean"](values).tolist() == [2.0, 3.0]
+
+
+def test_policy_gradient_is_the_advantage_times_the_scores_gradient_and_trains_no_baseline():
+    logits, baseline = torch.tensor([0.3, -0.2], requires_grad=True), torch.tensor(1.0, requires_grad=True)
+    losses.policy_gradient(torch.tensor(4.0) - baseline, logits.log_softmax(-1)[0]).backward()
+    assert torch.allclose(logits.grad, 3.0 * (torch.tensor([1.0, 0.0]) - logits.detach().softmax(-1)))
+    assert baseline.grad is None
