@@ -1,7 +1,7 @@
 """Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
 
 from gsac.algorithms.gsac import GSAC
-from gsac.estimators import ESTIMATORS
+from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
@@ -11,14 +11,18 @@ __version__ = "0.1.0"
 __all__ = [
     "ESTIMATORS",
     "GSAC",
+    "RLOO",
     "CnnPolicy",
     "Constant",
     "Cosine",
     "Exponential",
     "FactorisedCategorical",
+    "GumbelRao",
     "Linear",
+    "Mixed",
     "MlpPolicy",
     "MultiInputPolicy",
     "Piecewise",
+    "Reinforce",
     "__version__",
 ]

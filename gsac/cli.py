@@ -22,8 +22,11 @@ from gsac import experiment
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 
-CHOICES = {"estimator": ("auto", *ESTIMATORS), "q_aggregation": tuple(Q_AGGREGATIONS)}
+CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS)}
 """Constructor arguments that take one of a table's names."""
+
+NAMES = {"estimator": ESTIMATORS}
+"""Constructor arguments that take one of a table's names, or something else: the help lists the names."""
 
 NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 """Constructor arguments that the command line does not pass on, or has a flag of its own for."""
@@ -90,7 +93,8 @@ def train_command(algo: str) -> type:
     for name, parameter in signature(algorithm.__init__).parameters.items():
         kind = _flag_type(name, hints.get(name, Any))
         if name not in NOT_FLAGS and kind is not None:
-            own.append((name, _flag(kind, described[name]), field(default=parameter.default)))
+            names = f" The names are {', '.join(NAMES[name])}." if name in NAMES else ""
+            own.append((name, _flag(kind, described[name] + names), field(default=parameter.default)))
     command = make_dataclass("Train", own)
     command.__doc__ = "Train an agent, with evaluations on the way; keeps the last model and the best."
     return command

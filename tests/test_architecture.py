@@ -66,7 +66,7 @@ def test_the_maths_imports_nothing_but_torch_and_the_standard_library():
         if floor(path) < 2:
             tops = {name.split(".")[0] for name in imported(path)}
             allowed = {"gsac", "torch", "__future__", "collections", "dataclasses", "difflib", "functools", "itertools"}
-            assert tops <= allowed | {"math", "numbers", "typing", "os", "contextlib", "io", "pathlib"}, path
+            assert tops <= allowed | {"math", "numbers", "typing", "os", "contextlib", "io", "pathlib", "re"}, path
 
 
 def test_files_are_short_and_named_after_what_is_inside():

@@ -29,7 +29,7 @@ from gsac.algorithms.arguments import (
     parse_ent_coef,
     parse_target_entropy,
 )
-from gsac.estimators import ESTIMATORS, Estimator, resolve_estimator
+from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
@@ -69,8 +69,8 @@ class GSAC(OffPolicyAlgorithm):
     :param replay_buffer_kwargs: for its constructor
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
-    :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, a function of that signature, or
-        ``"auto"`` for ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete``
+    :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, with settings if need be, as in
+        ``"rloo:samples=8"`` or ``"mixed:rho=linear:1:0"``; a function of that signature; or ``"auto"`` for ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete``
         actions) and ``"gumbel_softmax"`` where they are not (by default with several at once)
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
@@ -196,8 +196,10 @@ class GSAC(OffPolicyAlgorithm):
                 "ent_coef='auto' to aim at it, or leave it out."
             )
         self._setup_networks_and_buffer()
-        estimator = resolve_estimator(self.estimator, linear=self.critic.q_net.linear)
-        if estimator is ESTIMATORS["expected"]:
+        estimator, self._estimator_schedules = scheduled(
+            resolve_estimator(self.estimator, linear=self.critic.q_net.linear), self.device
+        )
+        if enumerates(estimator):
             self._codec.groups.joint_actions(self.device)  # refuses too many
 
         if learned:
@@ -290,6 +292,10 @@ class GSAC(OffPolicyAlgorithm):
             target_entropy = self._max_entropy * self._value_at(self._target_entropy_schedule)
             self._learner.target_entropy.fill_(target_entropy)
             self.logger.record("train/target_entropy", target_entropy)
+        for name, (schedule, tensor) in self._estimator_schedules.items():
+            value = self._value_at(schedule)
+            tensor.fill_(value)
+            self.logger.record(f"train/{name}", value)
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         learning_rate = self._value_at(self._learning_rate_schedule)
@@ -344,7 +350,16 @@ class GSAC(OffPolicyAlgorithm):
             return super().save(file, exclude, include)
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "actor", "critic", "critic_target", "_codec", "_learner", "_metrics"]
+        return [
+            *super()._excluded_save_params(),
+            "actor",
+            "critic",
+            "critic_target",
+            "_codec",
+            "_learner",
+            "_metrics",
+            "_estimator_schedules",
+        ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

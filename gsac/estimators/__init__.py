@@ -1,24 +1,50 @@
 """Floor 1: estimators of the gradient of E_{a~pi}[q(a)] with respect to the policy's logits.
 
-To add one, write a function of the signature of :class:`~gsac.estimators.base.Estimator` and give it a line in
-:data:`ESTIMATORS`; the command line and the parametrised tests pick it up from there.
+To add one, write a function of the signature of :class:`~gsac.estimators.base.Estimator`, or a frozen dataclass if it
+has settings, and give it a line in :data:`ESTIMATORS`; the command line, the benchmarks and the parametrised tests pick
+it up from there.
 """
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
+from typing import Any, cast
+
+import torch
+from torch import Tensor
 
 from gsac.estimators.base import ActionValue, Estimator
-from gsac.estimators.exact import expected
-from gsac.estimators.pathwise import gumbel_softmax, straight_through, straight_through_gumbel
+from gsac.estimators.exact import expected, local_expectation
+from gsac.estimators.pathwise import GumbelRao, gumbel_softmax, reinmax, straight_through, straight_through_gumbel
+from gsac.estimators.score import RLOO, Mixed, Reinforce
+from gsac.schedules import Schedule, as_schedule
 
-__all__ = ["ESTIMATORS", "ActionValue", "Estimator", "resolve_estimator"]
+__all__ = [
+    "ESTIMATORS",
+    "RLOO",
+    "ActionValue",
+    "Estimator",
+    "GumbelRao",
+    "Mixed",
+    "Reinforce",
+    "enumerates",
+    "resolve_estimator",
+    "scheduled",
+]
 
 ESTIMATORS: dict[str, Estimator] = {
     "expected": expected,
+    "local_expectation": local_expectation,
     "gumbel_softmax": gumbel_softmax,
     "straight_through": straight_through,
     "straight_through_gumbel": straight_through_gumbel,
+    "gumbel_rao": GumbelRao(),
+    "reinmax": reinmax,
+    "reinforce": Reinforce(),
+    "rloo": RLOO(),
+    "mixed": Mixed(),
 }
 
 
@@ -28,24 +54,68 @@ def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
     Where they are linear in each choice, straight-through is unbiased. Elsewhere their gradient at a sampled corner
     misleads, while relaxed samples average it over the inside.
 
+    >>> resolve_estimator("rloo:samples=8", linear=True)
+    RLOO(samples=8)
+
+    :param estimator: a name may be followed by settings, as in ``"gumbel_rao:samples=32"`` or
+        ``"mixed:rho=linear:1:0"``
     :param linear: whether the critics are linear in each group's action
-    :raises ValueError: no estimator has this name
+    :raises ValueError: no estimator has this name or these settings
     :raises TypeError: neither a name nor a callable
     """
+    names = f"'auto', one of {', '.join(map(repr, ESTIMATORS))}, or a function (policy, q, temperature) -> [B]."
     if isinstance(estimator, str):
         if estimator == "auto":
             return straight_through if linear else gumbel_softmax
-        if estimator not in ESTIMATORS:
-            close = get_close_matches(estimator, ESTIMATORS, n=1)
+        name, _, settings = estimator.partition(":")
+        if name not in ESTIMATORS:
+            close = get_close_matches(name, ESTIMATORS, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                f"estimator={estimator!r} is unknown.{hint} Pass 'auto', one of {', '.join(map(repr, ESTIMATORS))}, "
-                "or a function (policy, q, temperature) -> [B]."
-            )
-        return ESTIMATORS[estimator]
+            raise ValueError(f"estimator={estimator!r} is unknown.{hint} Pass {names}")
+        return _configured(estimator, ESTIMATORS[name], settings) if settings else ESTIMATORS[name]
     if not callable(estimator):
-        raise TypeError(
-            f"estimator={estimator!r} is neither a name nor a function. Pass 'auto', one of "
-            f"{', '.join(map(repr, ESTIMATORS))}, or a function (policy, q, temperature) -> [B]."
-        )
+        raise TypeError(f"estimator={estimator!r} is neither a name nor a function. Pass {names}")
     return estimator
+
+
+def scheduled(estimator: Estimator, device: torch.device) -> tuple[Estimator, dict[str, tuple[Schedule, Tensor]]]:
+    """The estimator with a 0-d tensor in the place of each setting that changes over time, and the tensors' schedules.
+
+    Whoever knows the progress fills the tensors in place.
+
+    :return: the estimator, and for each such setting its schedule and its tensor
+    """
+    if not is_dataclass(estimator):
+        return estimator, {}
+    changing = {
+        setting.name: (as_schedule(getattr(estimator, setting.name), setting.name), torch.zeros((), device=device))
+        for setting in fields(estimator)
+        if setting.metadata.get("schedule")
+    }
+    return replace(cast(Any, estimator), **{name: tensor for name, (_, tensor) in changing.items()}), changing
+
+
+def enumerates(estimator: Estimator) -> bool:
+    """Whether it evaluates every joint action, and so is bound to small spaces."""
+    return estimator is expected or (isinstance(estimator, Reinforce) and estimator.baseline == "exact")
+
+
+def _configured(text: str, estimator: Estimator, settings: str) -> Estimator:
+    """The estimator with settings as a string gives them: ``"a=1,b=x"``."""
+    known: dict[str, Any] = {}
+    if is_dataclass(estimator):
+        known = {setting.name: getattr(estimator, setting.name) for setting in fields(estimator)}
+    changes: dict[str, Any] = {}
+    for setting in re.split(r",(?=[a-z_]+=)", settings):
+        name, _, value = setting.partition("=")
+        if name not in known:
+            takes = f"takes {', '.join(f'{name}=...' for name in known)}" if known else "takes no settings"
+            raise ValueError(f"estimator={text!r}: {setting!r} is not one of its settings; it {takes}.")
+        try:
+            changes[name] = type(known[name])(value)
+        except ValueError:
+            changes[name] = value
+    try:
+        return cast(Estimator, replace(cast(Any, estimator), **changes))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"estimator={text!r}: {error}") from None

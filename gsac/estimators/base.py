@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from gsac.functional.categorical import FactorisedCategorical
+from gsac.functional.groups import Groups
 
 ActionValue = Callable[[Tensor], Tensor]
-"""q: the value of actions at a fixed batch of states. [..., B, D] (one-hot or relaxed) -> [..., B]"""
+"""q: the value of actions at a fixed batch of states. [..., B, D] (one-hot or relaxed) -> [..., B]
+
+It may have a method ``neighbours`` that does what :func:`neighbours` does, if it knows a shorter way.
+"""
 
 
 class Estimator(Protocol):
@@ -24,3 +29,24 @@ class Estimator(Protocol):
         :param temperature: of the relaxation, 0-d
         """
         ...
+
+
+def check_samples(samples: int, least: int, example: str) -> None:
+    """:raises ValueError: not a whole number, or below ``least``"""
+    if isinstance(samples, bool) or not isinstance(samples, int):
+        raise ValueError(f"samples={samples!r} is not a whole number: pass {least} or more, such as {example}.")
+    if samples < least:
+        why = "leaves none for the baseline" if least == 2 else "is out of range"
+        raise ValueError(f"samples={samples} {why}: pass {least} or more, such as {example}.")
+
+
+def neighbours(q: ActionValue, action: Tensor, groups: Groups) -> Tensor:
+    """The value of ``action`` with one group's choice changed to each of its classes in turn, without a gradient.
+
+    Column d holds q of the action that takes class d in d's group and is ``action`` in all others. One-hot
+    [..., B, D] -> [..., B, D]
+    """
+    with torch.no_grad():
+        shorter = getattr(q, "neighbours", None)
+        values: Tensor = shorter(action) if shorter else q(groups.neighbours(action)).movedim(0, -1)
+    return values

@@ -54,16 +54,20 @@ class FactorisedCategorical:
     @cached_property
     def log_probs(self) -> Tensor:
         """The logarithm of each class's probability within its group. [..., D]"""
-        return self.groups.log_softmax(self.logits)
+        with torch.enable_grad():  # it is kept, and whoever asks first must not decide whether others get a gradient
+            return self.groups.log_softmax(self.logits)
 
     @cached_property
     def probs(self) -> Tensor:
         """Each class's probability within its group. [..., D]"""
-        return self.log_probs.exp()
+        with torch.enable_grad():
+            return self.log_probs.exp()
 
-    def sample(self) -> Tensor:
-        """An exact sample, by the Gumbel-max trick, without a gradient. Flat one-hots [..., D]"""
+    def sample(self, n: int | None = None) -> Tensor:
+        """An exact sample, by the Gumbel-max trick, without a gradient. Flat one-hots [..., D], or ``n``: [n, ..., D]"""
         logits = self.logits.detach()
+        if n is not None:
+            logits = logits.expand(n, *logits.shape)
         return self.harden(logits + gumbel_like(logits))
 
     def mode(self) -> Tensor:

@@ -88,6 +88,23 @@ class Groups:
         flat = torch.zeros(*classes.shape[:-1], self.flat_size, device=classes.device)
         return flat.scatter_(-1, classes + offset, 1.0)
 
+    def neighbours(self, one_hot: Tensor) -> Tensor:
+        """The D actions that differ in one group at most: action d chooses class d in its group. [..., D] -> [D, ..., D]
+
+        D^2 numbers for each action.
+        """
+        owner, _ = _index(self.sizes, one_hot.device)
+        batch = (1,) * (one_hot.dim() - 1)
+        elsewhere = (owner[:, None] != owner).to(one_hot.dtype).reshape(-1, *batch, self.flat_size)
+        chosen = torch.eye(self.flat_size, dtype=one_hot.dtype, device=one_hot.device)
+        return one_hot * elsewhere + chosen.reshape(-1, *batch, self.flat_size)
+
+    def unchosen(self, one_hot: Tensor) -> tuple[Tensor, Tensor]:
+        """The columns of the classes not chosen, and for each the column chosen in its group. [..., D] -> [..., D - G]"""
+        owner, offset = _index(self.sizes, one_hot.device)
+        columns = one_hot.argsort(dim=-1, stable=True)[..., : self.flat_size - len(self)]
+        return columns, (self.argmax(one_hot) + offset).gather(-1, owner[columns])
+
     def joint_actions(self, device: torch.device) -> Tensor:
         """Every joint choice of one class per group, as flat one-hots. [N, D] with N the product of the sizes.
 

@@ -29,3 +29,28 @@ def gumbel_softmax(perturbed: Tensor, groups: Groups, temperature: Tensor) -> Te
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
     """``hard`` forwards, exactly; backwards, the gradient goes to ``soft``. Any shape."""
     return hard + (soft - soft.detach())
+
+
+def softmax_tangent(probs: Tensor, logits: Tensor, groups: Groups) -> Tensor:
+    """A function of the logits whose Jacobian is that of a softmax with these probabilities, diag(p) - p p'.
+
+    Only its gradient has a meaning. [..., D], [..., D] -> [..., D]
+    """
+    return probs * (logits - groups.spread(groups.sum(probs * logits)))
+
+
+def conditional_gumbel(log_probs: Tensor, hard: Tensor, groups: Groups, samples: int) -> Tensor:
+    """Gumbel-perturbed log-probabilities, given that the greatest of each group stands where ``hard`` is 1.
+
+    Over hard samples of the policy they are distributed as log-probabilities plus independent Gumbel noise. They need
+    no rejection: the greatest is a Gumbel variate by itself, and the others are truncated at it.
+    Maddison et al. 2014, https://arxiv.org/abs/1411.0030; Paulus et al. 2021, https://arxiv.org/abs/2010.04838
+
+    :param log_probs: normalised in each group, [..., D]
+    :param hard: flat one-hots [..., D]
+    :return: [samples, ..., D]
+    """
+    log_exponential = -gumbel_like(log_probs.expand(samples, *log_probs.shape))
+    log_greatest = groups.spread(groups.sum(torch.where(hard > 0, log_exponential, 0.0)))
+    others = torch.logaddexp(log_exponential - log_probs, log_greatest)
+    return -torch.where(hard > 0, log_greatest, others)

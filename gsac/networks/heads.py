@@ -3,17 +3,50 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gsac.functional.groups import Groups
+from gsac.functional.losses import Aggregation
 from gsac.networks.ensemble import EnsembleLinear, hidden_layers
 
-ActionValues = Callable[[Tensor], Tensor]
-"""The values of actions at a fixed batch of states. [..., B, D] -> [C, ..., B]"""
+NEIGHBOUR_ENTRIES = 2**22
+"""So many activations of a layer are computed at a time, which bounds the memory that neighbours need."""
+
+
+class ActionValues(Protocol):
+    """The values of actions at a fixed batch of states."""
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """One-hot or relaxed [..., B, D] -> [C, ..., B]"""
+        ...
+
+    def neighbours(self, action: Tensor) -> Tensor:
+        """Of a one-hot action with one group's choice changed to each class in turn. [..., B, D] -> [C, ..., B, D]"""
+        ...
+
+
+@dataclass(frozen=True)
+class AggregatedValues:
+    """Several critics' values as one: the ``q`` of the estimators.
+
+    :param values: of C critics
+    :param aggregate: [C, ...] -> [...]
+    """
+
+    values: ActionValues
+    aggregate: Aggregation
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """[..., B, D] -> [..., B]"""
+        return self.aggregate(self.values(actions))
+
+    def neighbours(self, action: Tensor) -> Tensor:
+        """See :func:`gsac.estimators.base.neighbours`. [..., B, D] -> [..., B, D]"""
+        return self.aggregate(self.values.neighbours(action))
 
 
 class Head(nn.Module, ABC):
@@ -56,6 +89,7 @@ class ActionInHead(Head):
         layer_norm: bool,
     ) -> None:
         super().__init__()
+        self.groups = groups
         fan_in = features_dim + groups.flat_size
         width = net_arch[0] if net_arch else 1
         self.features_in = EnsembleLinear(n_critics, features_dim, width, fan_in=fan_in)
@@ -65,21 +99,43 @@ class ActionInHead(Head):
 
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
-        from_features = self.features_in(features)
+        return _ActionInValues(self, self.features_in(features))
 
-        def values(actions: Tensor) -> Tensor:
-            if actions.dim() == 2:
-                return self._rest(from_features + self.action_in(actions))
-            from_actions = self.action_in(actions.flatten(0, -2)).unflatten(1, actions.shape[:-1])
-            extra = (1,) * (actions.dim() - 2)
-            first = from_actions + from_features.unflatten(1, (*extra, -1))
-            return self._rest(first.flatten(1, -2)).unflatten(1, actions.shape[:-1])
+    def after_first(self, first: Tensor) -> Tensor:
+        """What the first linear layer gives -> values. [C, ..., H] -> [C, ...]"""
+        values: Tensor = self.out(self.hidden(first.flatten(1, -2)))
+        return values.squeeze(-1).unflatten(1, first.shape[1:-1])
 
-        return values
 
-    def _rest(self, first: Tensor) -> Tensor:
-        values: Tensor = self.out(self.hidden(first))
-        return values.squeeze(-1)
+@dataclass(frozen=True, eq=False)
+class _ActionInValues:
+    head: ActionInHead
+    from_features: Tensor
+    """[C, B, H]"""
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        return self.head.after_first(self._first(actions))
+
+    def neighbours(self, action: Tensor) -> Tensor:
+        """Only the first layer sees the action, and it is linear in it: changing a choice adds the difference of two of
+        its rows. The D - G actions that differ from this one cost a pass each from there on, whatever D is.
+        """
+        first = self._first(action)
+        columns, instead_of = self.head.groups.unchosen(action)
+        rows = self.head.action_in.weight
+        at_once = max(1, NEIGHBOUR_ENTRIES // first.numel())
+        changed = [
+            self.head.after_first(first.unsqueeze(-2) + rows[:, to] - rows[:, of])
+            for to, of in zip(columns.split(at_once, -1), instead_of.split(at_once, -1), strict=True)
+        ]
+        unchanged = self.head.after_first(first).unsqueeze(-1).expand(-1, *action.shape)
+        return unchanged.scatter(-1, columns.expand(len(rows), *columns.shape), torch.cat(changed, -1))
+
+    def _first(self, actions: Tensor) -> Tensor:
+        """[..., B, D] -> [C, ..., B, H]"""
+        from_actions = self.head.action_in(actions.flatten(0, -2)).unflatten(1, actions.shape[:-1])
+        extra = (1,) * (actions.dim() - 2)
+        return from_actions + self.from_features.unflatten(1, (*extra, -1))
 
 
 class LinearHead(Head):
@@ -102,6 +158,7 @@ class LinearHead(Head):
         layer_norm: bool,
     ) -> None:
         super().__init__()
+        self.groups = groups
         widths = [*net_arch, groups.flat_size]
         self.features_in = EnsembleLinear(n_critics, features_dim, widths[0])
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
@@ -109,8 +166,24 @@ class LinearHead(Head):
 
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
-        class_values = self.out(self.hidden(self.features_in(features)))
-        return lambda actions: torch.einsum("...bd,cbd->c...b", actions, class_values)
+        return _LinearValues(self.groups, self.out(self.hidden(self.features_in(features))))
+
+
+@dataclass(frozen=True, eq=False)
+class _LinearValues:
+    groups: Groups
+    class_values: Tensor
+    """[C, B, D]"""
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        return torch.einsum("...bd,cbd->c...b", actions, self.class_values)
+
+    def neighbours(self, action: Tensor) -> Tensor:
+        """The action's value, less what the group's choice gives now, and more what the other choice gives."""
+        extra = (1,) * (action.dim() - 2)
+        class_values = self.class_values.unflatten(1, (*extra, -1))
+        chosen = self.groups.sum(action * class_values)
+        return chosen.sum(-1, keepdim=True) - self.groups.spread(chosen) + class_values
 
 
 def fitting_head(groups: Groups) -> str:

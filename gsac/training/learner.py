@@ -10,7 +10,7 @@ from gsac.functional import losses
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.networks.heads import ActionValues
+from gsac.networks.heads import ActionValues, AggregatedValues
 from gsac.training.batch import Batch
 from gsac.training.metrics import Metrics
 
@@ -120,8 +120,8 @@ class Learner:
         actions that they disagree about, which are those it has tried least.
         """
         policy = self.actor.distribution(batch.observations)
-        values = self.critic.action_values(batch.observations)
-        action_value = self.estimator(policy, lambda actions: losses.average(values(actions)), self.temperature)
+        q = AggregatedValues(self.critic.action_values(batch.observations), losses.average)
+        action_value = self.estimator(policy, q, self.temperature)
         entropy = policy.entropy()
         return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
 

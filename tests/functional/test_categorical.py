@@ -98,3 +98,12 @@ def test_wrong_shapes_say_what_is_needed():
         FactorisedCategorical(torch.zeros(1, 5), [2, 3], mask=torch.ones(1, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match=r"torch\.float32"):
         FactorisedCategorical(torch.zeros(1, 5), [2, 3], mask=torch.ones(1, 5))
+
+
+def test_a_gradient_is_there_whoever_asked_first():
+    logits = torch.randn(2, 4, requires_grad=True)
+    policy = FactorisedCategorical(logits, [4])
+    with torch.no_grad():
+        assert not policy.entropy().requires_grad
+    policy.entropy().sum().backward()
+    assert logits.grad.ne(0).all()

@@ -66,3 +66,21 @@ def test_ragged_work_grows_with_the_sum_of_the_sizes():
         groups.argmax(flat)
     largest = max(event.self_cpu_memory_usage for event in profile.key_averages())
     assert largest < 40 * flat.nelement() * flat.element_size()
+
+
+def test_neighbours_by_hand():
+    one_hot = torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0]])
+    assert RAGGED.neighbours(one_hot)[:, 0].tolist() == [
+        [1, 0, 1, 0, 0, 1],
+        [0, 1, 1, 0, 0, 1],
+        [0, 1, 1, 0, 0, 1],
+        [0, 1, 1, 1, 0, 0],
+        [0, 1, 1, 0, 1, 0],
+        [0, 1, 1, 0, 0, 1],
+    ]
+
+
+def test_unchosen_columns_by_hand():
+    columns, instead_of = RAGGED.unchosen(torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0]]))
+    assert columns.tolist() == [[0, 3, 4]]
+    assert instead_of.tolist() == [[1, 5, 5]]

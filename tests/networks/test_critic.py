@@ -7,10 +7,14 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import FlattenExtractor
 from torch import nn
 
+from gsac.estimators.base import neighbours
+from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.groups import Groups
+from gsac.functional.losses import lowest
+from gsac.networks import heads
 from gsac.networks.critic import Critic
 from gsac.networks.ensemble import EnsembleLinear
-from gsac.networks.heads import HEADS, ActionInHead, LinearHead
+from gsac.networks.heads import HEADS, ActionInHead, AggregatedValues, LinearHead
 
 GROUPS = Groups([2, 3])
 OBSERVATIONS = spaces.Box(-1, 1, (4,))
@@ -61,6 +65,23 @@ def test_many_actions_at_once_are_the_same_actions_one_by_one(head, net_arch):
     assert at_once.shape == (3, 7, 2, 5)
     one_by_one = torch.stack([torch.stack([values(a) for a in pair], 1) for pair in actions], 1)
     assert torch.allclose(at_once, one_by_one, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("net_arch", [(8, 6), ()])
+@pytest.mark.parametrize("sizes", [[2, 3], [3, 3], [4]])
+@pytest.mark.parametrize("at_once", [1, 2**22])
+def test_the_short_way_to_the_neighbours_gives_the_values_of_the_long_way(head, net_arch, sizes, at_once, monkeypatch):
+    monkeypatch.setattr(heads, "NEIGHBOUR_ENTRIES", at_once)
+    groups = Groups(sizes)
+    values = HEADS[head](4, groups, list(net_arch), nn.ReLU, 3, True)(torch.randn(5, 4))
+    for batch in ((5,), (7, 2, 5)):
+        action = FactorisedCategorical(torch.randn(*batch, groups.flat_size), groups).sample()
+        q = AggregatedValues(values, lowest)
+        short = neighbours(q, action, groups)
+        long = neighbours(lambda actions, q=q: q(actions), action, groups)
+        assert short.shape == (*batch, groups.flat_size)
+        assert torch.allclose(short, long, atol=1e-4)
 
 
 def test_the_linear_head_is_linear_in_the_action_and_the_other_is_not():

@@ -1,0 +1,120 @@
+"""Estimators by the score function: the critic's value weighs grad log pi, and is never differentiated."""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from gsac.estimators.base import ActionValue, check_samples
+from gsac.functional.categorical import FactorisedCategorical
+from gsac.functional.losses import policy_gradient
+from gsac.functional.relaxation import straight_through
+from gsac.schedules import Schedule, as_schedule
+
+BASELINES = ("none", "sample", "exact")
+
+
+@dataclass(frozen=True)
+class Reinforce:
+    """(q(a) - b) grad log pi(a), at one sample. [B]
+
+    Bias: none. Variance: high, and without a baseline it grows with the square of q's mean. Cost: one evaluation, and
+    that of the baseline: 1 for ``"sample"``, prod K_g for ``"exact"``. Ignores the temperature.
+    Williams 1992, https://doi.org/10.1007/BF00992696
+
+    :param baseline: b: ``"none"``, ``"sample"`` for q at an independent sample, ``"exact"`` for the mean of q under the
+        policy
+    """
+
+    baseline: str = "sample"
+
+    def __post_init__(self) -> None:
+        if self.baseline not in BASELINES:
+            names = ", ".join(map(repr, BASELINES))
+            raise ValueError(f"baseline={self.baseline!r} is unknown: pass one of {names}.")
+
+    def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
+        """As every estimator."""
+        action = policy.sample()
+        with torch.no_grad():
+            value = q(action)
+            advantage = value - self._baseline(policy, q)
+        return straight_through(value, policy_gradient(advantage, policy.log_prob(action)))
+
+    def _baseline(self, policy: FactorisedCategorical, q: ActionValue) -> Tensor | float:
+        if self.baseline == "sample":
+            return q(policy.sample())
+        if self.baseline == "exact":
+            actions, probs = policy.joint()
+            return (probs * q(actions)).sum(0)
+        return 0.0
+
+
+@dataclass(frozen=True)
+class RLOO:
+    """REINFORCE over several samples, each with the mean of the others as its baseline. [B]
+
+    Bias: none. Variance: falls as 1 / ``samples``. Cost: ``samples`` evaluations. Ignores the temperature.
+    Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE
+
+    :param samples: M, at least 2
+    """
+
+    samples: int = 4
+
+    def __post_init__(self) -> None:
+        check_samples(self.samples, least=2, example="RLOO(samples=4)")
+
+    def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
+        """As every estimator."""
+        actions = policy.sample(self.samples)
+        with torch.no_grad():
+            values = q(actions)
+            others = (values.sum(0) - values) / (self.samples - 1)
+        return straight_through(values, policy_gradient(values - others, policy.log_prob(actions))).mean(0)
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """rho * REINFORCE + (1 - rho) * straight-through, both at the same sample. [B]
+
+    Bias: 1 - rho times that of straight_through. Variance: between the two, nearly straight-through's where rho is
+    small. Cost: two evaluations, one for the baseline, and one gradient. Ignores the temperature.
+    DreamerV2: Hafner et al. 2021, https://arxiv.org/abs/2010.02193
+
+    :param rho: the share of REINFORCE, within [0, 1]; a number, or a schedule, which GSAC keeps
+    """
+
+    rho: float | str | Schedule | Tensor = field(default=0.1, metadata={"schedule": True})
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rho, Tensor):
+            return
+        schedule = as_schedule(self.rho, "rho")
+        for progress_remaining in (1.0, 0.5, 0.0):
+            if not 0 <= schedule(progress_remaining) <= 1:
+                raise ValueError(
+                    f"rho={self.rho!r} is out of range: pass a number within [0, 1], or a schedule of such, "
+                    "such as rho='linear:1:0'."
+                )
+
+    def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
+        """As every estimator.
+
+        :raises TypeError: ``rho`` is a schedule still: only an algorithm knows the progress
+        """
+        rho = self.rho
+        if not isinstance(rho, Tensor | numbers.Real):
+            raise TypeError(
+                f"rho={rho!r} is a schedule, and only GSAC can say how far it is: pass a number, or let "
+                "gsac.estimators.scheduled() put a tensor in its place."
+            )
+        action = policy.sample()
+        value = q(straight_through(action, policy.probs))
+        with torch.no_grad():
+            advantage = value - q(policy.sample())
+        score = straight_through(value.detach(), policy_gradient(advantage, policy.log_prob(action)))
+        return rho * score + (1 - rho) * value
