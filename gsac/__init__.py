@@ -1,6 +1,7 @@
 """Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
 
 from gsac.algorithms.gsac import GSAC
+from gsac.callbacks import GradientDiagnostics
 from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -17,6 +18,7 @@ __all__ = [
     "Cosine",
     "Exponential",
     "FactorisedCategorical",
+    "GradientDiagnostics",
     "GumbelRao",
     "Linear",
     "Mixed",

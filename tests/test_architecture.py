@@ -18,6 +18,7 @@ FLOORS = {
     "policies": 2,
     "training": 3,
     "algorithms": 4,
+    "callbacks": 4,
     "experiment": 5,
     "cli": 5,
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from gsac.estimators.base import Estimator
+from gsac.estimators.base import ActionValue, Estimator
 from gsac.functional import losses
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
@@ -114,16 +115,19 @@ class Learner:
         return losses.critic_loss(values, target), values.detach().mean()
 
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's loss, and the policy's entropy [B], detached.
+        """The actor's loss, and the policy's entropy [B], detached."""
+        policy = self.actor.distribution(batch.observations)
+        action_value = self.estimator(policy, self.action_value(batch.observations), self.temperature)
+        entropy = policy.entropy()
+        return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
+
+    def action_value(self, observations: PyTorchObs) -> ActionValue:
+        """What the actor is to maximise: the value of actions at these observations.
 
         The actor follows the mean of the critics, whatever the target does: the least of them would keep it away from
         actions that they disagree about, which are those it has tried least.
         """
-        policy = self.actor.distribution(batch.observations)
-        q = AggregatedValues(self.critic.action_values(batch.observations), losses.average)
-        action_value = self.estimator(policy, q, self.temperature)
-        entropy = policy.entropy()
-        return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
+        return AggregatedValues(self.critic.action_values(observations), losses.average)
 
     def tune_ent_coef(self, entropy: Tensor) -> Tensor:
         """Moves the coefficient towards the one that gives the target entropy, if it is learned."""

@@ -1,0 +1,114 @@
+"""Callbacks for SB3's ``learn()``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from stable_baselines3.common.callbacks import BaseCallback
+from torch import Tensor
+
+from gsac.algorithms.arguments import check_number
+from gsac.algorithms.gsac import GSAC
+from gsac.estimators import Estimator
+from gsac.estimators.exact import expected, local_expectation
+from gsac.estimators.quality import GradientQuality, gradient_quality
+
+MAX_EXACT = 256
+"""Up to so many joint actions, the reference is the exact gradient; beyond, a mean over local expectations."""
+
+
+class GradientDiagnostics(BaseCallback):
+    """Measures the actor's gradient on the way: how far from the true one is what the estimator gives?
+
+    Logs, for the networks as they are and a batch from the replay buffer, ``gradient/relative_bias``,
+    ``gradient/cosine`` and ``gradient/snr`` (see :class:`~gsac.estimators.quality.GradientQuality`), all of the
+    gradient of E[q] with respect to the actor's parameters. "True" is what the critics say, which may be wrong itself.
+
+    The run is what it would be without: random generators are put back. A measurement costs ``samples`` gradients of
+    the actor, and as many of the reference: one at up to 256 joint actions, evaluated at once, or else ``samples``, each
+    with sum K_g critic evaluations. Memory stays that of one update.
+
+    :param every: environment steps between measurements
+    :param samples: gradients to be measured, at least 2; the error of the bias falls as one over their root
+    :param batch_size: transitions; those of an update if None
+    :param verbose: 1 prints each measurement
+    :raises TypeError: (in ``learn()``) the model is no GSAC
+    """
+
+    def __init__(self, every: int = 2000, samples: int = 32, batch_size: int | None = None, verbose: int = 0) -> None:
+        super().__init__(verbose)
+        check_number("every", every, "a whole number of at least 1", lambda value: value >= 1, 2000)
+        check_number("samples", samples, "a whole number of at least 2", lambda value: value >= 2, 32)
+        if batch_size is not None:
+            check_number("batch_size", batch_size, "a whole number of at least 1", lambda value: value >= 1, 128)
+        self.every, self.samples, self.batch_size = every, samples, batch_size
+        self._next = every
+
+    def _init_callback(self) -> None:
+        if not isinstance(self.model, GSAC):
+            raise TypeError(
+                f"GradientDiagnostics measures the estimators of a GSAC model, and this is a {type(self.model).__name__}."
+            )
+        self._next = (self.model.num_timesteps // self.every + 1) * self.every
+
+    def _on_step(self) -> bool:
+        assert isinstance(self.model, GSAC)
+        if self.num_timesteps >= self._next:
+            self._next = (self.num_timesteps // self.every + 1) * self.every
+            if self.model._n_updates > 0:
+                self._report(measure_gradient(self.model, self.samples, self.batch_size))
+        return True
+
+    def _report(self, found: GradientQuality) -> None:
+        for name in ("relative_bias", "cosine", "snr"):
+            self.logger.record(f"gradient/{name}", getattr(found, name))
+        if self.verbose > 0:
+            print(
+                f"{self.num_timesteps} steps: relative bias {found.relative_bias:.3f}, cosine {found.cosine:.3f}, "
+                f"signal-to-noise ratio {found.snr:.3g}"
+            )
+
+
+def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = None) -> GradientQuality:
+    """The quality of the model's estimator, for its networks as they are and a batch from its replay buffer.
+
+    :param samples: gradients to be measured, at least 2
+    :param batch_size: transitions; those of an update if None
+    """
+    learner, buffer = model._learner, model.replay_buffer
+    assert buffer is not None
+    model.policy.set_training_mode(False)
+    with _generators_kept(model.device):
+        observations = buffer.sample(batch_size or model.batch_size, env=model._vec_normalize_env).observations
+        parameters = [parameter for parameter in model.actor.parameters() if parameter.requires_grad]
+        policy = learner.actor.distribution(observations)
+        q = learner.action_value(observations)
+
+        def gradients(estimator: Estimator, n: int) -> Tensor:
+            """[n, P]"""
+            return torch.stack([gradient(estimator) for _ in range(n)])
+
+        def gradient(estimator: Estimator) -> Tensor:
+            value = estimator(policy, q, learner.temperature).mean()
+            parts = torch.autograd.grad(value, parameters, retain_graph=True, materialize_grads=True)
+            return torch.cat([part.flatten() for part in parts])
+
+        if policy.groups.n_joint <= MAX_EXACT:
+            reference = gradients(expected, 1)
+        else:
+            reference = gradients(local_expectation, samples)
+        return gradient_quality(gradients(learner.estimator, samples), reference)
+
+
+@contextmanager
+def _generators_kept(device: torch.device) -> Iterator[None]:
+    """What is drawn inside changes nothing of what is drawn afterwards, in PyTorch and NumPy."""
+    state = np.random.get_state()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            np.random.set_state(state)
