@@ -1,0 +1,289 @@
+"""The bias and the variance of every estimator, against the exact gradient.
+
+    python benchmarks/estimator_quality.py               # measures what is missing, then writes the picture
+    python benchmarks/estimator_quality.py --table       # everything that was measured
+
+A problem is a value q over the joint actions of G groups of K classes, and random logits; each is drawn anew for each
+of ten seeds. The values:
+
+- ``linear``: a weight for each class
+- ``quadratic``: a random quadratic form of the flat one-hot
+- ``mlp``: this package's action-in critics (64, 64), fitted to random values at the one-hots; ``mlp_layer_norm`` has
+  layer normalisation, as by default. The random values are a table for each group and each pair of groups.
+
+All figures are relative to the norm of the exact gradient: bias, standard deviation of one estimate, and the root mean
+square error of the mean of B estimates, sqrt(bias^2 + std^2 / B). One line of ``results/estimator_quality.jsonl`` is one
+drawn problem with all estimators; a problem that stands there is not measured again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import os
+import platform
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
+from gsac.estimators import ESTIMATORS, Estimator, enumerates
+from gsac.estimators.quality import GradientQuality, gradient_quality
+from gsac.functional.groups import Groups
+from gsac.functional.losses import average
+from gsac.networks.heads import ActionInHead, AggregatedValues
+
+RESULTS = Path(__file__).parent / "results" / "estimator_quality.jsonl"
+KINDS = ("linear", "quadratic", "mlp", "mlp_layer_norm")
+GROUPINGS = ((2, 1), (4, 1), (16, 1), (4, 2), (4, 5), (2, 10))
+"""K classes in each of G groups"""
+TEMPERATURES = (2.0, 1.0, 0.5, 0.25, 0.125)
+DRAWS = range(10)
+SAMPLES = 8_192
+BATCH_SIZES = (1, 64, 256, 1024)
+RELAXED = ("gumbel_softmax", "straight_through_gumbel", "gumbel_rao")
+FURTHER: dict[str, Estimator] = {
+    "reinforce:baseline=none": Reinforce("none"),
+    "reinforce:baseline=exact": Reinforce("exact"),
+    "rloo:samples=16": RLOO(16),
+    "gumbel_rao:samples=100": GumbelRao(100),
+    "mixed:rho=0.5": Mixed(0.5),
+}
+
+Value = Callable[[int], Callable[[Tensor], Tensor]]
+"""How many states -> q, the same at each of them"""
+
+
+def draw_values(groups: Groups) -> Tensor:
+    """A value for each joint action [N]: normal tables for each group and each pair of groups; mean 0, variance 1."""
+    actions = groups.joint_actions(torch.device("cpu")).split(groups.sizes, -1)
+    total = torch.zeros(groups.n_joint)
+    for part in actions:
+        total += part @ torch.randn(part.shape[-1])
+    for a, b in itertools.combinations(actions, 2):
+        total += ((a @ torch.randn(a.shape[-1], b.shape[-1])) * b).sum(-1)
+    return (total - total.mean()) / total.std()
+
+
+def fit(groups: Groups, layer_norm: bool) -> tuple[Value, float]:
+    """Critics fitted to drawn values at the one-hots, and their root mean square error there."""
+    actions, target = groups.joint_actions(torch.device("cpu")), draw_values(groups)
+    head = ActionInHead(1, groups, [64, 64], nn.ReLU, n_critics=2, layer_norm=layer_norm)
+    optimizer = torch.optim.Adam(head.parameters(), 3e-3, fused=True)
+    feature, error = torch.ones(len(actions), 1), math.inf
+    for _ in range(3000):
+        optimizer.zero_grad()
+        loss = (head(feature)(actions) - target).square().mean(-1).sum()
+        loss.backward()
+        optimizer.step()
+        error = math.sqrt(loss.item() / 2)
+        if error < 0.03:
+            break
+    head.requires_grad_(False)
+    return lambda n: AggregatedValues(head(torch.ones(n, 1)), average), error
+
+
+def draw_problem(kind: str, groups: Groups) -> tuple[Value, float]:
+    """The value, and how far it is from the drawn ones where it had to be fitted."""
+    d = groups.flat_size
+    if kind == "linear":
+        weight = torch.randn(d)
+        return (lambda n: lambda a: a @ weight), 0.0
+    if kind == "quadratic":
+        matrix = torch.randn(d, d)
+        return (lambda n: lambda a: ((a @ matrix) * a).sum(-1)), 0.0
+    return fit(groups, layer_norm=kind == "mlp_layer_norm")
+
+
+def sampled_gradients(
+    estimator: Estimator, logits: Tensor, groups: Groups, value: Value, temperature: float, n: int
+) -> Tensor:
+    """[n, D], independent estimates of the gradient at these logits [D]."""
+    at_once = max(1, 2**24 // (groups.flat_size * (groups.n_joint if enumerates(estimator) else 128)))
+    found = []
+    for start in range(0, n, at_once):
+        batch = logits.expand(min(at_once, n - start), -1).clone().requires_grad_()
+        estimates = estimator(FactorisedCategorical(batch, groups), value(len(batch)), torch.tensor(temperature))
+        found.append(torch.autograd.grad(estimates.sum(), batch)[0])
+    return torch.cat(found)
+
+
+def measure(kind: str, classes: int, n_groups: int, draw: int) -> dict[str, Any]:
+    """All estimators on one drawn problem."""
+    torch.manual_seed(1000 * draw + KINDS.index(kind))
+    groups = Groups([classes] * n_groups)
+    value, fit_error = draw_problem(kind, groups)
+    logits = torch.randn(groups.flat_size)
+    exact = sampled_gradients(ESTIMATORS["expected"], logits, groups, value, 1.0, n=1)
+    rows = []
+    for name, estimator in (ESTIMATORS | FURTHER).items():
+        relaxed = name.partition(":")[0] in RELAXED
+        temperatures = TEMPERATURES if name in RELAXED else (0.5,)
+        for temperature in temperatures:
+            n = 2 if name == "expected" else SAMPLES
+            estimates = sampled_gradients(estimator, logits, groups, value, temperature, n)
+            quality = gradient_quality(estimates, exact)
+            rows.append({"estimator": name, "temperature": temperature if relaxed else None, **quality._asdict()})
+            if math.isinf(rows[-1]["snr"]):
+                rows[-1]["snr"] = None  # JSON has no infinity
+    return {
+        "kind": kind,
+        "classes": classes,
+        "groups": n_groups,
+        "draw": draw,
+        "fit_error": round(fit_error, 4),
+        "samples": SAMPLES,
+        "rows": rows,
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
+    }
+
+
+def load() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
+
+
+def label(row: dict[str, Any]) -> str:
+    return row["estimator"] if row["temperature"] is None else f"{row['estimator']}({row['temperature']:g})"
+
+
+def quality_of(row: dict[str, Any]) -> GradientQuality:
+    return GradientQuality(**{name: row[name] for name in GradientQuality._fields})
+
+
+def by_estimator(problems: list[dict[str, Any]]) -> dict[str, list[GradientQuality]]:
+    """The quality of each estimator on each of the problems."""
+    found: dict[str, list[GradientQuality]] = {}
+    for problem in problems:
+        for row in problem["rows"]:
+            found.setdefault(label(row), []).append(quality_of(row))
+    return found
+
+
+def mean_and_error(values: list[float]) -> tuple[float, float]:
+    """Over drawn problems, and the standard error of the mean."""
+    return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def ranking(kind: str = "mlp", classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
+    """The README's table: the estimators by the error of a batch's gradient."""
+    chosen = [p for p in load() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
+    lines = [
+        f"| estimator | bias | std of one estimate | RMSE, batch of {batch_size} | cosine of one estimate |",
+        "|---|---|---|---|---|",
+    ]
+    found = by_estimator(chosen)
+    for name in sorted(found, key=lambda name: statistics.mean(q.rmse(batch_size) for q in found[name])):
+        columns = []
+        for values in (
+            [q.relative_bias for q in found[name]],
+            [q.relative_std for q in found[name]],
+            [q.rmse(batch_size) for q in found[name]],
+            [q.cosine for q in found[name]],
+        ):
+            mean, error = mean_and_error(values)
+            columns.append(f"{mean:.3f} ± {error:.3f}")
+        lines.append(f"| `{name}` | {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def against_reinforce() -> str:
+    """Of the drawn problems, the share on which relaxed Gumbel-Softmax has the lower standard deviation."""
+    rivals = ("reinforce:baseline=none", "reinforce", "reinforce:baseline=exact", "rloo")
+    lines = [
+        "| value | K x G | " + " | ".join(f"at {t:g}" for t in TEMPERATURES) + " |",
+        "|---|---|" + "---|" * len(TEMPERATURES),
+    ]
+    problems = load()
+    for kind, (classes, n_groups) in itertools.product(KINDS, GROUPINGS):
+        chosen = [p for p in problems if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
+        found = by_estimator(chosen)
+        cells = []
+        for temperature in TEMPERATURES:
+            ours = [q.relative_std for q in found[f"gumbel_softmax({temperature:g})"]]
+            wins = [sum(a < q.relative_std for a, q in zip(ours, found[rival], strict=True)) for rival in rivals]
+            cells.append(" / ".join(map(str, wins)))
+        lines.append(f"| {kind} | {classes} x {n_groups} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def table() -> str:
+    """Everything: medians over the draws."""
+    lines = []
+    problems = load()
+    for kind, (classes, n_groups) in itertools.product(KINDS, GROUPINGS):
+        chosen = [p for p in problems if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
+        for name, found in by_estimator(chosen).items():
+            bias, std = (statistics.median(q[i] for q in found) for i in (0, 1))
+            rmse = " ".join(f"{statistics.median(q.rmse(b) for q in found):8.3f}" for b in BATCH_SIZES)
+            lines.append(f"{kind:15} {classes:3} x {n_groups:2} {name:32} {bias:7.3f} {std:8.3f} | {rmse}")
+    header = f"{'':56} bias      std | RMSE at B = {', '.join(map(str, BATCH_SIZES))}; medians over the draws\n"
+    return header + "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
+    if parser.parse_args().table:
+        print(table(), against_reinforce(), ranking(), sep="\n\n")
+        return
+    torch.set_num_threads(1)
+    done = {(p["kind"], p["classes"], p["groups"], p["draw"]) for p in load()}
+    with RESULTS.open("a") as out:
+        for draw, (classes, n_groups), kind in itertools.product(DRAWS, GROUPINGS, KINDS):
+            if (kind, classes, n_groups, draw) not in done:
+                problem = measure(kind, classes, n_groups, draw)
+                out.write(json.dumps(problem) + "\n")
+                out.flush()
+                print(f"{kind} {classes} x {n_groups}, draw {draw}: fitted to {problem['fit_error']}", flush=True)
+    picture()
+
+
+def picture() -> None:
+    """The bias-variance plane of the problem with five groups of four."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    problems = load()
+    figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), sharey=True, layout="constrained")
+    for axis, kind in zip(axes, ("quadratic", "mlp"), strict=True):
+        found = by_estimator([p for p in problems if (p["kind"], p["classes"], p["groups"]) == (kind, 4, 5)])
+        colours = plt.get_cmap("tab10").colors
+        shown = [name for name in ESTIMATORS if name != "expected"]
+        for colour, name in zip(colours, shown, strict=False):
+            members = [name] if name not in RELAXED else [f"{name}({t:g})" for t in TEMPERATURES]
+            x = [statistics.mean(q.relative_std for q in found[member]) for member in members]
+            y = [max(statistics.mean(q.relative_bias for q in found[member]), 1e-3) for member in members]
+            axis.plot(x, y, "o-", color=colour, label=name)
+            if name == "gumbel_softmax":
+                for temperature, place in zip(TEMPERATURES, zip(x, y, strict=True), strict=True):
+                    axis.annotate(f"{temperature:g}", place, xytext=(4, 5), textcoords="offset points", fontsize=8)
+        grid = [10 ** (i / 50) for i in range(-75, 101)]
+        for batch_size, style in ((64, ":"), (1024, "--")):
+            noise = [x / math.sqrt(batch_size) for x in grid]
+            axis.plot(grid, noise, style, color="grey", linewidth=0.8, label=f"bias = noise of a batch of {batch_size}")
+        axis.set(
+            xscale="log",
+            yscale="log",
+            xlim=(0.2, 60),
+            ylim=(8e-4, 3),
+            xlabel="standard deviation of one estimate / norm of the gradient",
+            title={"quadratic": "a quadratic value", "mlp": "a critic fitted at the one-hots"}[kind],
+        )
+    axes[0].set_ylabel("bias / norm of the gradient (below 0.001: at the edge)")
+    axes[1].legend(fontsize=8, loc="lower left")
+    figure.suptitle("Five groups of four classes, means over ten drawn problems; numbers are temperatures")
+    figure.savefig(RESULTS.with_suffix(".png"), dpi=110)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
