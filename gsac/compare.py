@@ -174,7 +174,10 @@ def why_not(contender: Contender, env_id: str) -> str | None:
     :raises ValueError: it cannot be built for CartPole either, so that its settings are wrong
     """
     try:
-        build(contender, env_id, seed=0)
+        model, eval_env = build(contender, env_id, seed=0)
+        for env in (model.env, eval_env):
+            if env is not None:
+                env.close()
     except (ValueError, TypeError, AssertionError) as error:
         try:
             build(contender, "CartPole-v1", seed=0)

@@ -73,11 +73,11 @@ def draw(path: Path, runs: Runs, threshold: float | None) -> None:
     colours = matplotlib.colormaps["tab10"]
     for i, (label, of_label) in enumerate(runs.items()):
         steps, scores = curve(of_label)
-        style = {"color": colours(i % 10), "linestyle": ("-", "--", ":")[i // 10 % 3]}
+        colour, line = colours(i % 10), ("-", "--", ":")[i // 10 % 3]
         few = f", {seeds(len(of_label))} only" if len(of_label) < most else ""
-        axes.plot(steps, interquartile_mean(scores), label=label + few, linewidth=2, **style)
+        axes.plot(steps, interquartile_mean(scores), color=colour, linestyle=line, linewidth=2, label=label + few)
         if len(of_label) > 1:
-            axes.fill_between(steps, *interval(scores), color=style["color"], alpha=0.18, linewidth=0)
+            axes.fill_between(steps, *interval(scores), color=colour, alpha=0.18, linewidth=0)
     if threshold is not None:
         axes.axhline(threshold, color="0.4", linestyle=(0, (1, 2)), label=f"threshold, {threshold:g}", zorder=1)
     axes.set_title(

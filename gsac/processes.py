@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -40,6 +41,8 @@ def run_in_processes(
     :param n: processes at a time
     """
     context = multiprocessing.get_context("spawn")
+    if hasattr(signal, "pthread_sigmask"):
+        resource_tracker.ensure_running()  # which the first process would do, and so end the holding back of Ctrl-C
     waiting = deque(jobs)
     running: dict[Connection, tuple[Any, Any]] = {}
     try:
@@ -51,15 +54,15 @@ def run_in_processes(
                     process.start()
                     running[receiver] = (waiting.popleft(), process)
                 sender.close()
-            for ready in wait(list(running)):
-                assert isinstance(ready, Connection)
-                job, process = running[ready]
+            ready = set(wait(list(running)))
+            for receiver in [receiver for receiver in running if receiver in ready]:
+                job, process = running[receiver]
                 try:
-                    outcome = ready.recv()
+                    outcome = receiver.recv()
                 except EOFError:
                     process.join()
                     outcome = Failure(f"its process ended without a result, with exit code {process.exitcode}")
-                del running[ready]
+                del running[receiver]
                 done(job, outcome)
     finally:
         for _, process in running.values():
