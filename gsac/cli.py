@@ -187,6 +187,8 @@ def run_compare(command: Compare) -> None:
     for name in ("seeds", "total_timesteps", "eval_episodes", "jobs"):
         if getattr(command, name) is not None:
             at_least_1(name, getattr(command, name))
+    if command.first_seed < 0:
+        fail(f"--first-seed {command.first_seed} is out of range: pass 0 or more.")
     try:
         from gsac import curves
     except ImportError as error:
@@ -211,12 +213,10 @@ def run_compare(command: Compare) -> None:
                 print(f"{label} is left out: {reason}")
         folder.mkdir(parents=True, exist_ok=True)
         failures = compare.train(jobs, file, command.jobs or available_cores())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
-        print(
-            f"gsac: stopped; what is finished is in {file.path}; the same command goes on from there", file=sys.stderr
-        )
+        print(f"gsac: stopped; {file.path} keeps what is done; the same command goes on from there", file=sys.stderr)
         raise SystemExit(130) from None
     runs = compare.runs_by_label(jobs, file)
     if runs:

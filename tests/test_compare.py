@@ -249,6 +249,8 @@ def test_what_does_not_fit_the_actions_is_left_out_before_anything_trains(severa
         (["CartPole-v1", "--algos", "dqn", "--estimators", "expected"], "not among the --algos"),
         (["CartPole-v1", "--seeds", "0"], "--seeds 0"),
         (["CartPole-v1", "--jobs", "0"], "--jobs 0"),
+        (["CartPole-v1", "--first-seed", "-1"], "--first-seed -1"),
+        (["CartPole-v1", "--logdir", os.path.join(os.devnull, "x")], os.devnull),
         (["CartPole-v1", "--arguments", '{"gsac": {"gama": 1}}'], "Did you mean 'gamma'?"),
         (["CartPole-v1", "--arguments", '{"gsac": {"gamma": 2}}'], "gamma=2 is out of range"),
         (["CartPole-v1", "--arguments", '{"gsac": 2}'], "arguments of gsac=2"),
