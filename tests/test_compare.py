@@ -13,10 +13,9 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
-from rliable.metrics import aggregate_iqm
 from stable_baselines3.common.vec_env import VecNormalize
 
-from gsac import cli, compare, curves
+from gsac import cli, compare
 from gsac.peers import PEERS, ZOO
 from gsac.processes import Failure, run_in_processes
 from gsac.run_file import RunFile
@@ -179,26 +178,6 @@ def test_a_process_that_ends_early_leaves_whole_lines_and_no_children(how, tmp_p
         assert process.returncode == 130
         assert "the same command goes on from there" in error
         assert error.count("\n") == 1
-
-
-@pytest.mark.parametrize("cut", [1, 10, 20])
-def test_a_torn_last_line_is_cut_off_and_one_that_lacks_its_end_of_line_only_is_kept(cut, tmp_path):
-    file = RunFile(tmp_path / "runs.jsonl")
-    file.append({"seed": 0})
-    whole = file.path.read_bytes()
-    file.path.write_bytes(whole + json.dumps({"seed": 1, "final": 5.0}).encode()[:cut])
-    assert file.read() == [{"seed": 0}]
-    assert file.path.read_bytes() == whole
-    file.path.write_bytes(whole + b'{"seed": 1}')
-    assert file.read() == [{"seed": 0}, {"seed": 1}]
-    file.append({"seed": 2})
-    assert file.read() == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
-
-
-def test_a_line_in_the_middle_that_is_no_run_is_named(tmp_path):
-    (tmp_path / "runs.jsonl").write_text('{"seed": 0}\nsome notes\n{"seed": 1}\n')
-    with pytest.raises(ValueError, match="Line 2 of"):
-        RunFile(tmp_path / "runs.jsonl").read()
 
 
 def test_a_failed_run_is_told_at_the_end_and_tried_again_next_time(module):
@@ -389,64 +368,3 @@ def test_normalised_evaluations_use_the_trainings_statistics_and_leave_them_alon
     assert evaluation.returns == [-200.0, -200.0]  # rewards as they are
     np.testing.assert_array_equal(eval_env.obs_rms.mean, training.obs_rms.mean)
     assert training.obs_rms.count == count
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 7, 8, 10])
-def test_the_interquartile_mean_is_rliables(n):
-    scores = np.random.default_rng(n).normal(size=(n, 3))
-    expected = [aggregate_iqm(scores[:, [i]]) for i in range(3)]
-    np.testing.assert_allclose(curves.interquartile_mean(scores), expected)
-
-
-def test_the_interval_is_that_of_the_exact_bootstrap():
-    scores = np.array([[1.0], [2.0], [4.0]])
-    resampled = [np.mean([a, b, c]) for a in scores[:, 0] for b in scores[:, 0] for c in scores[:, 0]]
-    state = np.random.get_state()[1].copy()
-    low, high = curves.interval(scores)
-    # 1 of 27 resamples is (1, 1, 1), more than 2.5% of them, and as many are (4, 4, 4)
-    assert (low[0], high[0]) == (min(resampled), max(resampled)) == (1.0, 4.0)
-    assert curves.interval(scores) == (low, high)
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
-
-    five = np.array([[10.0], [20.0], [30.0], [40.0], [50.0]])
-    exact = [sorted(five[list(i), 0])[1:4] for i in np.ndindex(5, 5, 5, 5, 5)]
-    low, high = curves.interval(five)
-    ends = np.percentile(np.mean(exact, axis=1), [2.5, 97.5])
-    np.testing.assert_allclose([low[0], high[0]], ends, atol=2.0)
-
-
-def run(seed, means, final=0.0):
-    return {
-        "label": "a",
-        "seed": seed,
-        "env": "Hand-v0",
-        "total_timesteps": 30,
-        "eval_episodes": 4,
-        "settings_from": "defaults",
-        "curve": [{"step": 10 * (i + 1), "mean": mean} for i, mean in enumerate(means)],
-        "final": final,
-        "cpu_seconds": 3.0 + seed,
-    }
-
-
-def test_steps_to_the_threshold_by_hand():
-    assert curves.steps_to(5.0, run(0, [4.9, 5.0, 1.0])) == 20
-    assert curves.steps_to(5.0, run(0, [4.9, 4.0, 1.0])) == math.inf
-    assert curves.median_steps([30, 10, 20]) == "20"
-    assert curves.median_steps([1000, math.inf, 2000]) == "2,000 (1 of 3 not reached)"
-    assert curves.median_steps([1000, math.inf, math.inf]) == "not reached by 2 of 3"
-
-
-def test_the_table_by_hand():
-    runs = {"a": [run(seed, [seed, 10, 10], final) for seed, final in enumerate([1.0, 1.0, 1.0, 1.0, 9.0])]}
-    assert curves.table(runs, threshold=3.0).splitlines()[2] == (
-        "| a | defaults | 0, 1, 2, 3, 4 | 1, 1, 1, 1, 9 | 1 [1, 6.333] | 20 | 5 |"
-    )
-    assert curves.table({"a": runs["a"][:1]}, threshold=None).splitlines()[2] == "| a | defaults | 0 | 1 | 1 | 3 |"
-
-
-def test_curves_are_drawn_for_one_seed_and_for_more_labels_than_colours(tmp_path):
-    runs = {f"algorithm {i}": [run(seed, [i, seed, 3]) for seed in range(1 + i % 3)] for i in range(12)}
-    curves.draw(tmp_path / "curves.png", runs, threshold=2.0)
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
