@@ -1,4 +1,4 @@
-"""The command line: ``gsac train`` and ``gsac evaluate``. Its flags are the constructors' arguments."""
+"""The command line: ``gsac train``, ``gsac evaluate``, ``gsac compare``. Flags are the constructors' arguments."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 
 import tyro
 
-from gsac import experiment
+from gsac import compare, experiment
 from gsac.estimators import ESTIMATORS
+from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.processes import available_cores
+from gsac.run_file import RunFile
 
 CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS)}
 """Constructor arguments that take one of a table's names."""
@@ -61,6 +64,35 @@ class Evaluate:
     """Of the episodes."""
     device: str = "auto"
     """Where the networks run: auto, cpu, cuda."""
+
+
+@dataclass
+class Compare:
+    """Train several algorithms on several seeds; draw their learning curves. Goes on where it was stopped."""
+
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV")]
+    """A Gymnasium environment, such as CartPole-v1; MODULE:ENV imports the module that registers it."""
+    algos: tuple[str, ...] = tuple(compare.algorithms())
+    """The algorithms, with commas or spaces between them. Those that do not take the environment's actions are left
+    out."""
+    estimators: tuple[str, ...] = ()
+    """GSAC once with each of these estimators; with its default if none is named."""
+    seeds: int = 5
+    """How many seeds."""
+    first_seed: int = 0
+    """The first of them."""
+    total_timesteps: int = 20_000
+    """Steps in the environment, for each run."""
+    eval_episodes: int = 10
+    """Episodes of each of the twenty evaluations on the way; the final one takes 20."""
+    jobs: int | None = None
+    """Runs at a time, with one thread each; as many as there are cores if not given."""
+    arguments: Annotated[dict[str, Any] | None, JSON] = None
+    """Constructor arguments by algorithm, instead of published or default ones: '{"gsac": {"n_steps": 3}}'."""
+    threshold: float | None = None
+    """The return to be reached; the environment's own if not given."""
+    logdir: Path | None = None
+    """The folder of runs, picture and table; logs/ENV/compare if not given."""
 
 
 def train_command(algo: str) -> type:
@@ -105,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = parse(list(sys.argv[1:] if argv is None else argv))
     if isinstance(command, Evaluate):
         run_evaluate(command)
+    elif isinstance(command, Compare):
+        run_compare(command)
     else:
         run_train(command)
 
@@ -152,6 +186,56 @@ def run_evaluate(command: Evaluate) -> None:
     report(env_id, experiment.evaluate_model(model, env, command.episodes, deterministic), deterministic)
 
 
+def run_compare(command: Compare) -> None:
+    """``gsac compare``"""
+    for name in ("seeds", "total_timesteps", "eval_episodes", "jobs"):
+        if getattr(command, name) is not None:
+            at_least_1(name, getattr(command, name))
+    if command.first_seed < 0:
+        fail(f"--first-seed {command.first_seed} is out of range: pass 0 or more.")
+    try:
+        from gsac import curves
+    except ImportError as error:
+        fail(f'gsac compare draws with rliable and matplotlib ({error}). Write: pip install "gsac[compare]"')
+    folder = command.logdir or Path("logs") / command.env / "compare"
+    file = RunFile(folder / "runs.jsonl")
+    try:
+        threshold = compare.reward_threshold(command.env) if command.threshold is None else command.threshold
+        algos, estimators = compare.split_names(command.algos), compare.split_names(command.estimators)
+        named = compare.contenders(command.env, algos, estimators, command.arguments or {})
+        reasons = {contender.label: compare.why_not(contender, command.env) for contender in named}
+        jobs = [
+            compare.Job(contender, command.env, seed, command.total_timesteps, command.eval_episodes)
+            for seed in range(command.first_seed, command.first_seed + command.seeds)
+            for contender in named
+            if reasons[contender.label] is None
+        ]
+        if not jobs:
+            fail(f"Nothing is left to compare on {command.env}. {' '.join(filter(None, reasons.values()))}")
+        for label, reason in reasons.items():
+            if reason is not None:
+                print(f"{label} is left out: {reason}")
+        folder.mkdir(parents=True, exist_ok=True)
+        failures = compare.train(jobs, file, command.jobs or available_cores())
+    except (ValueError, OSError) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        print(f"gsac: stopped; {file.path} keeps what is done; the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+    runs = compare.runs_by_label(jobs, file)
+    if runs:
+        curves.draw(folder / "curves.png", runs, threshold)
+        table = curves.table(runs, threshold)
+        with atomic_write(folder / "table.md") as target:
+            target.write(table.encode())
+        print(f"\n{table}\nThe curves are in {folder / 'curves.png'}, this table in {folder / 'table.md'}.")
+    for failure in failures:
+        print(f"gsac: failed: {failure}", file=sys.stderr)
+    if failures:
+        print("gsac: the same command tries again what failed", file=sys.stderr)
+        raise SystemExit(1)
+
+
 def report(env_id: str, evaluation: experiment.Evaluation, deterministic: bool) -> None:
     """The line with the result."""
     actions = "deterministic" if deterministic else "stochastic"
@@ -163,9 +247,10 @@ def parse(argv: list[str]) -> Any:
     """The command that the arguments ask for. Ends the program with one line and exit code 2 where they are wrong."""
     algo = _option(argv, "--algo") or "gsac"
     train = train_command(algo if algo in experiment.ALGORITHMS else "gsac")
-    commands = {"train": train, "evaluate": Evaluate}
+    commands = {"train": train, "evaluate": Evaluate, "compare": Compare}
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        fail(f"{argv[0]!r} is not a command.{_did_you_mean(argv[0], commands)} Write gsac train or gsac evaluate.")
+        hint = _did_you_mean(argv[0], commands)
+        fail(f"{argv[0]!r} is not a command.{hint} Write gsac train, gsac evaluate or gsac compare.")
     either: Any = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
     complaint = io.StringIO()
     try:

@@ -20,6 +20,11 @@ FLOORS = {
     "algorithms": 4,
     "callbacks": 4,
     "experiment": 5,
+    "peers": 5,
+    "processes": 5,
+    "run_file": 5,
+    "compare": 5,
+    "curves": 5,
     "cli": 5,
 }
 NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
@@ -28,7 +33,7 @@ NOT_ON_3 = (
     "stable_baselines3.common.vec_env",
     "stable_baselines3.common.off_policy",
 )
-OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib"}
+OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

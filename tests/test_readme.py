@@ -1,6 +1,7 @@
 """The README's commands and code are those that work."""
 
 import re
+import shlex
 from inspect import signature
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def test_the_train_and_evaluate_commands_are_understood():
     lines = [line for line in lines if line.startswith("gsac ")]
     assert len(lines) >= 3
     for line in lines:
-        cli.parse(line.split()[1:])
+        cli.parse(shlex.split(line)[1:])
 
 
 def test_every_argument_and_value_that_it_names_exists():
