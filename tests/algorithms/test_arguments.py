@@ -121,9 +121,10 @@ def test_a_single_action_needs_no_target():
     assert GSAC("MlpPolicy", Match(spaces.Discrete(1)), ent_coef=0.0, learning_starts=10, batch_size=8).learn(30)
 
 
-def test_the_exact_estimator_refuses_spaces_that_it_cannot_enumerate():
+@pytest.mark.parametrize("estimator", ["expected", "reinforce:baseline=exact"])
+def test_the_exact_estimators_refuse_spaces_that_they_cannot_enumerate(estimator):
     with pytest.raises(ValueError, match=r"2\^20 joint actions.*gumbel_softmax"):
-        GSAC("MlpPolicy", Match(spaces.MultiBinary(20)), estimator="expected")
+        GSAC("MlpPolicy", Match(spaces.MultiBinary(20)), estimator=estimator)
 
 
 def test_continuous_actions_get_sb3s_own_error():

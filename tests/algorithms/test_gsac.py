@@ -16,7 +16,7 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import ESTIMATORS, GSAC, Cosine
+from gsac import ESTIMATORS, GSAC, Cosine, Mixed
 
 ACTION_SPACES = [
     spaces.Discrete(3),
@@ -99,12 +99,14 @@ def test_by_default_there_is_an_update_for_every_step_of_every_env():
         {"ent_coef": 0.0},
         {"n_steps": 3, "target_entropy": "linear:0.9:0.2", "temperature": Cosine(1.0, 0.1, updates=100)},
         {"estimator": lambda policy, q, temperature: ESTIMATORS["expected"](policy, q, temperature)},
+        {"estimator": "rloo:samples=3"},
+        {"estimator": Mixed(rho="linear:1:0")},
         {
             "policy_kwargs": {"share_features_extractor": True, "critic_head": "action_in"},
             "learning_rate": "linear:1e-3:0",
         },
     ],
-    ids=["defaults", "fixed", "greedy", "schedules", "callable", "policy"],
+    ids=["defaults", "fixed", "greedy", "schedules", "callable", "settings", "annealed", "policy"],
 )
 def test_save_and_load(kwargs, tmp_path):
     env = gymnasium.make("CartPole-v1")
@@ -237,6 +239,22 @@ def test_schedules_follow_the_run_and_the_updates():
     assert learning_rate == pytest.approx(0.0, abs=2e-5)
     halfway = {row[0]: row[1:] for row in seen}[26]
     assert halfway[0] == pytest.approx(0.75, abs=0.01)
+
+
+def test_a_schedule_within_the_estimator_follows_the_run_and_is_logged():
+    seen = []
+
+    class Watch(BaseCallback):
+        def _on_step(self):
+            seen.append((self.model._learner.estimator.rho.item(), self.logger.name_to_value.get("train/rho")))
+            return True
+
+    GSAC("MlpPolicy", "CartPole-v1", estimator="mixed:rho=linear:1:0", **QUICK).learn(
+        101, callback=Watch(), log_interval=1000
+    )
+    assert seen[50][0] == pytest.approx(0.5, abs=0.02)
+    assert seen[50][1] == pytest.approx(seen[50][0])
+    assert seen[-1][0] == pytest.approx(0.0, abs=0.02)
 
 
 def test_a_schedule_that_falls_below_zero_on_the_way_stops_with_its_name():
