@@ -1,6 +1,7 @@
 """Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
 
 from gsac.algorithms.gsac import GSAC
+from gsac.algorithms.reinforce import REINFORCE
 from gsac.estimators import ESTIMATORS
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -11,6 +12,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ESTIMATORS",
     "GSAC",
+    "REINFORCE",
     "CnnPolicy",
     "Constant",
     "Cosine",

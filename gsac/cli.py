@@ -19,10 +19,11 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 import tyro
 
 from gsac import experiment
+from gsac.algorithms.reinforce import BASELINES
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 
-CHOICES = {"estimator": ("auto", *ESTIMATORS), "q_aggregation": tuple(Q_AGGREGATIONS)}
+CHOICES = {"estimator": ("auto", *ESTIMATORS), "q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
 """Constructor arguments that take one of a table's names."""
 
 NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}

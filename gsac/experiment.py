@@ -23,9 +23,10 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.gsac import GSAC
+from gsac.algorithms.reinforce import REINFORCE
 from gsac.files import atomic_write
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
 N_EVALUATIONS = 20
 EVALUATION_SEED_OFFSET = 1_000_000
