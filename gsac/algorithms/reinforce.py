@@ -167,6 +167,8 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
         check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 10)
         check_choice("baseline", self.baseline, BASELINES)
+        if not isinstance(self.normalize_advantage, bool):
+            raise TypeError(f"normalize_advantage={self.normalize_advantage!r} is no truth value: pass True or False.")
         least = max(self.n_envs, 2 if self.baseline == "mean" else 1)
         check_number(
             "episodes_per_update",
@@ -210,13 +212,13 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
         if not np.all(self._last_episode_starts):
-            self._last_obs = env.reset()
+            self._last_obs = env.reset()  # type: ignore[assignment]
         callback.on_rollout_start()
 
         while not rollout_buffer.complete:
             assert self._last_obs is not None
             with torch.no_grad():
-                observations = obs_as_tensor(self._last_obs, self.device)  # type: ignore[arg-type]
+                observations = obs_as_tensor(self._last_obs, self.device)
                 actions = self.policy.get_distribution(observations).get_actions().cpu().numpy()
             new_obs, rewards, dones, infos = env.step(self._to_env(actions))
             self.num_timesteps += env.num_envs
