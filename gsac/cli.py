@@ -170,7 +170,7 @@ def parse(argv: list[str]) -> Any:
             command, unknown = tyro.cli(
                 either,
                 prog="gsac",
-                description="Soft actor-critic for discrete actions.",
+                description="Soft actor-critic for discrete actions, and REINFORCE.",
                 args=argv,
                 return_unknown_args=True,
             )

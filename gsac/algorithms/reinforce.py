@@ -101,8 +101,8 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         baseline: str = "value",
         normalize_advantage: bool = True,
         ent_coef: float = 0.0,
-        value_learning_rate: float | str | Schedule = 5e-3,
-        value_steps: int = 10,
+        value_learning_rate: float | str | Schedule = 1e-2,
+        value_steps: int = 50,
         max_grad_norm: float | None = 0.5,
         num_threads: int | str = "auto",
         stats_window_size: int = 100,
@@ -165,7 +165,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self._value_learning_rate_schedule = check_learning_rate("value_learning_rate", self.value_learning_rate)
         check_number("gamma", self.gamma, *NUMBERS["gamma"])
         check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
-        check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 10)
+        check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 50)
         check_choice("baseline", self.baseline, BASELINES)
         if not isinstance(self.normalize_advantage, bool):
             raise TypeError(f"normalize_advantage={self.normalize_advantage!r} is no truth value: pass True or False.")
