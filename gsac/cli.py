@@ -49,6 +49,8 @@ class Evaluate:
     """A run's folder, or a model's .zip file."""
     env: str | None = None
     """The environment, where no config.json beside the model names it."""
+    algo: str | None = None
+    """The algorithm, where no config.json beside the model names it; gsac if not given."""
     episodes: int = 20
     """How many episodes."""
     deterministic: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -142,7 +144,7 @@ def run_evaluate(command: Evaluate) -> None:
         fail("--deterministic and --stochastic exclude each other: pass one of them.")
     at_least_1("episodes", command.episodes)
     try:
-        model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device)
+        model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device, command.algo)
     except ValueError as error:
         fail(str(error))
     deterministic = not command.stochastic

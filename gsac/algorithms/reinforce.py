@@ -44,7 +44,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
     truncated episode counts as it is. Williams 1992, https://doi.org/10.1007/BF00992696; with a learned state value as
     the baseline, Sutton & Barto 2018, section 13.4, http://incompleteideas.net/book/the-book-2nd.html. As is usual, and
     unlike there, late steps are not weighted down by gamma^t (Nota & Thomas 2020, https://arxiv.org/abs/1906.07073),
-    and the loss is averaged over the steps of all episodes.
+    and the loss is averaged over the steps of all episodes, which scales the update's gradient but does not turn it.
 
     Several environments are reset together before each update and bring a fixed share of its episodes each, so that
     short episodes are not preferred; the steps that a quick one makes meanwhile are discarded, but count. A run ends
@@ -67,7 +67,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
     :param ent_coef: weight of the entropy, in reward per nat, at least 0; of the divided advantages if they are so
     :param value_learning_rate: of the state value; a schedule
     :param value_steps: gradient steps of the state value in an update, on the returns of all its episodes, after they
-        have been compared with it
+        have been compared with it; fewer where an update has few steps, which many would overfit
     :param max_grad_norm: clip the norm of each gradient, unless None
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set

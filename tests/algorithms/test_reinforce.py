@@ -17,7 +17,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import GSAC, REINFORCE, cli
+from gsac import REINFORCE, cli
 
 QUICK = {"episodes_per_update": 4, "device": "cpu"}
 BY_HAND = {
@@ -338,6 +338,23 @@ def test_what_is_shared_on_demand_is_trained_by_the_policy_alone():
     assert moved == {"value_net.weight", "value_net.bias"}
 
 
+def test_observations_that_are_numbers_of_states():
+    class States(Count):
+        def __init__(self):
+            super().__init__(3)
+            self.observation_space = spaces.Discrete(4)
+
+        def reset(self, *, seed=None, options=None):
+            super().reset(seed=seed)
+            return 0, {}
+
+        def step(self, action):
+            observation, *rest = super().step(action)
+            return int(observation[0]), *rest
+
+    assert episodes_of(REINFORCE("MlpPolicy", States(), **QUICK), 12) == [[0, 1, 2]] * 4
+
+
 def test_dictionaries_subprocesses_and_normalised_environments():
     model = REINFORCE("MultiInputPolicy", DictObservations(gymnasium.make("CartPole-v1")), seed=0, **QUICK).learn(200)
     assert weights(model).isfinite().all()
@@ -411,16 +428,34 @@ def test_the_command_line_trains_evaluates_and_names_its_own_arguments(tmp_path,
     assert not model.normalize_advantage
     cli.main(["evaluate", "logs/CartPole-v1/reinforce_1", "--episodes", "2", "--device", "cpu"])
     assert "over 2 episodes" in capsys.readouterr().out
+    model.save(tmp_path / "alone" / "model")
+    cli.main(["evaluate", "alone", "--env", "CartPole-v1", "--algo", "reinforce", "--episodes", "1", "--device", "cpu"])
+    assert "over 1 episodes" in capsys.readouterr().out
     for wrong, message in ((["--baseline", "vale"], "--baseline"), (["--temperature", "1"], "--temperature")):
         with pytest.raises(SystemExit):
             cli.main([*arguments, *wrong])
         assert message in capsys.readouterr().err
 
 
-def test_files_of_the_two_algorithms_have_the_same_form(tmp_path):
-    GSAC("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=10).save(tmp_path / "a")
-    REINFORCE("MlpPolicy", "CartPole-v1", device="cpu").save(tmp_path / "a")  # whole, in its place
-    assert REINFORCE.load(tmp_path / "a", device="cpu").baseline == "value"
+def test_a_failed_save_keeps_the_older_file(tmp_path):
+    model = REINFORCE("MlpPolicy", "CartPole-v1", device="cpu")
+    model.save(tmp_path / "model")
+    old = (tmp_path / "model.zip").read_bytes()
+    model.learning_rate = (line for line in "no generator can be pickled")
+    with pytest.raises(TypeError, match="pickle"):
+        model.save(tmp_path / "model")
+    assert (tmp_path / "model.zip").read_bytes() == old
+    assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
+
+
+def test_threads_are_limited_during_learning_only(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    torch.set_num_threads(2)
+    seen = []
+    model = REINFORCE("MlpPolicy", Count(3), **QUICK)
+    model.learn(10, callback=lambda *_: seen.append(torch.get_num_threads()) is None)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.slow
@@ -428,7 +463,8 @@ def test_files_of_the_two_algorithms_have_the_same_form(tmp_path):
     "space", [spaces.Discrete(5, start=-2), spaces.MultiDiscrete([3, 4], start=[1, -1]), spaces.MultiBinary(4)], ids=str
 )
 def test_match_is_learned_in_every_discrete_space(space):
-    model = REINFORCE("MlpPolicy", make_vec_env(lambda: Match(space), 4, seed=1), seed=1, device="cpu")
+    env = make_vec_env(lambda: Match(space), 4, seed=1)
+    model = REINFORCE("MlpPolicy", env, baseline="mean", seed=1, device="cpu")
     mean, _ = evaluate_policy(model.learn(8000), Monitor(Match(space)), 20)
     assert mean > 9  # a random policy has 2, about 3 and 5
 
