@@ -97,9 +97,11 @@ def run(
 
     class Curve(EvalCallback):
         def _on_step(self) -> bool:
+            due = self.n_calls % self.eval_freq == 0
+            reported = metrics(model) if due else {}  # before the evaluation, which empties the log
             ok = super()._on_step()
-            if self.n_calls % self.eval_freq == 0:
-                curve.append({"step": self.num_timesteps, "mean": float(self.last_mean_reward)} | metrics(model))
+            if due:
+                curve.append({"step": self.num_timesteps, "mean": float(self.last_mean_reward)} | reported)
             return ok and (algo == "gsac" or self.num_timesteps < timesteps)
 
     start, cpu = time.time(), time.process_time()
