@@ -55,6 +55,11 @@ def configuration(variation: str) -> dict[str, Any]:
     config["policy_kwargs"] = {
         name: policy[name].default for name in ("net_arch", "n_critics", "critic_head", "critic_layer_norm")
     }
+    return changed(config, variation)
+
+
+def changed(config: dict[str, Any], variation: str) -> dict[str, Any]:
+    """The configuration with the variation's changes."""
     for change in filter(None, variation.split(",")):
         name, _, text = change.partition("=")
         try:
@@ -69,8 +74,13 @@ def configuration(variation: str) -> dict[str, Any]:
     return config
 
 
-def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, seed: int) -> dict[str, Any]:
-    """One training run, with its evaluations on the way and at its end."""
+def run(
+    env_id: str, variation: str, config: dict[str, Any], timesteps: int, seed: int, algo: str = "gsac"
+) -> dict[str, Any]:
+    """One training run, with its evaluations on the way and at its end.
+
+    It ends at ``timesteps`` exactly, even where the algorithm would finish what it has begun.
+    """
     import gymnasium
     import stable_baselines3
     import torch
@@ -78,7 +88,7 @@ def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, see
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor
 
-    from gsac import GSAC
+    from gsac.experiment import ALGORITHMS
 
     torch.set_num_threads(1)
     eval_env = Monitor(gymnasium.make(env_id))
@@ -87,13 +97,15 @@ def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, see
 
     class Curve(EvalCallback):
         def _on_step(self) -> bool:
+            due = self.n_calls % self.eval_freq == 0
+            reported = metrics(model) if due else {}  # before the evaluation, which empties the log
             ok = super()._on_step()
-            if self.n_calls % self.eval_freq == 0:
-                curve.append({"step": self.num_timesteps, "mean": float(self.last_mean_reward)} | model._metrics.pop())
-            return ok
+            if due:
+                curve.append({"step": self.num_timesteps, "mean": float(self.last_mean_reward)} | reported)
+            return ok and (algo == "gsac" or self.num_timesteps < timesteps)
 
     start, cpu = time.time(), time.process_time()
-    model = GSAC("MlpPolicy", env_id, seed=seed, device="cpu", **config)
+    model: Any = ALGORITHMS[algo]("MlpPolicy", env_id, seed=seed, device="cpu", **config)
     model.learn(
         timesteps,
         callback=Curve(eval_env, n_eval_episodes=5, eval_freq=timesteps // N_EVALUATIONS, verbose=0),
@@ -123,6 +135,14 @@ def run(env_id: str, variation: str, config: dict[str, Any], timesteps: int, see
         },
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
     }
+
+
+def metrics(model: Any) -> dict[str, float]:
+    """What the updates report: the means since the last time, or where an algorithm keeps none, the last update's."""
+    if hasattr(model, "_metrics"):
+        return model._metrics.pop()
+    logged = model.logger.name_to_value
+    return {name.removeprefix("train/"): float(logged[name]) for name in logged if name.startswith("train/")}
 
 
 def commit() -> str | None:
@@ -200,18 +220,30 @@ def main() -> None:
     if args.markdown:
         print(markdown(done))
         return
+    configurations = {variation: configuration(variation) for variation in args.variation or [""]}
+    run_missing(args.env, configurations, args.timesteps, args.seeds, args.jobs, args.results)
 
-    known = {key(row) for row in done}
+
+def run_missing(
+    env_id: str,
+    configurations: dict[str, dict[str, Any]],
+    timesteps: int,
+    seeds: list[int],
+    jobs: int,
+    results: Path,
+    algo: str = "gsac",
+) -> None:
+    """Appends to the results every run that does not stand there."""
+    known = {key(row) for row in finished(results)}
     todo = []
-    for variation in args.variation or [""]:
-        config = configuration(variation)
-        for seed in args.seeds:
-            if key({"env": args.env, "config": config, "timesteps": args.timesteps, "seed": seed}) not in known:
-                todo.append((args.env, variation, config, args.timesteps, seed))
+    for variation, config in configurations.items():
+        for seed in seeds:
+            if key({"env": env_id, "config": config, "timesteps": timesteps, "seed": seed}) not in known:
+                todo.append((env_id, variation, config, timesteps, seed, algo))
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(args.jobs, mp_context=context, max_tasks_per_child=1) as pool,
-        args.results.open("a") as out,
+        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
+        results.open("a") as out,
     ):
         for future in as_completed([pool.submit(run, *job) for job in todo]):
             row = future.result()

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import defaults
+import reinforce
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -17,6 +18,10 @@ RESULTS = Path(__file__).parent / "results"
 
 def returns() -> str:
     return defaults.markdown(defaults.finished(RESULTS / "defaults.jsonl"))
+
+
+def reinforce_returns() -> str:
+    return reinforce.markdown(defaults.finished(RESULTS / "reinforce.jsonl"))
 
 
 def update_cost() -> str:
@@ -47,7 +52,13 @@ def threads() -> str:
 
 def filled(text: str) -> str:
     """The README's text with each table between its marks made anew."""
-    for name, table in (("returns", returns()), ("update_cost", update_cost()), ("threads", threads())):
+    tables = {
+        "returns": returns(),
+        "reinforce": reinforce_returns(),
+        "update_cost": update_cost(),
+        "threads": threads(),
+    }
+    for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         assert re.search(pattern, text, re.DOTALL), f"the README has no place marked {name}"
         text = re.sub(

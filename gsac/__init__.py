@@ -1,6 +1,7 @@
 """Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
 
 from gsac.algorithms.gsac import GSAC
+from gsac.algorithms.reinforce import REINFORCE
 from gsac.callbacks import GradientDiagnostics
 from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
@@ -12,6 +13,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ESTIMATORS",
     "GSAC",
+    "REINFORCE",
     "RLOO",
     "CnnPolicy",
     "Constant",

@@ -19,13 +19,14 @@ from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origi
 import tyro
 
 from gsac import compare, experiment
+from gsac.algorithms.reinforce import BASELINES
 from gsac.estimators import ESTIMATORS
 from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.processes import available_cores
 from gsac.run_file import RunFile
 
-CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS)}
+CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
 """Constructor arguments that take one of a table's names."""
 
 NAMES = {"estimator": ESTIMATORS}
@@ -54,6 +55,8 @@ class Evaluate:
     """A run's folder, or a model's .zip file."""
     env: str | None = None
     """The environment, where no config.json beside the model names it."""
+    algo: str | None = None
+    """The algorithm, where no config.json beside the model names it; gsac if not given."""
     episodes: int = 20
     """How many episodes."""
     deterministic: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -179,7 +182,7 @@ def run_evaluate(command: Evaluate) -> None:
         fail("--deterministic and --stochastic exclude each other: pass one of them.")
     at_least_1("episodes", command.episodes)
     try:
-        model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device)
+        model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device, command.algo)
     except ValueError as error:
         fail(str(error))
     deterministic = not command.stochastic
@@ -258,7 +261,7 @@ def parse(argv: list[str]) -> Any:
             command, unknown = tyro.cli(
                 either,
                 prog="gsac",
-                description="Soft actor-critic for discrete actions.",
+                description="Soft actor-critic for discrete actions, and REINFORCE.",
                 args=argv,
                 return_unknown_args=True,
             )

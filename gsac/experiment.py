@@ -22,10 +22,12 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
+from gsac.algorithms.arguments import check_choice
 from gsac.algorithms.gsac import GSAC
+from gsac.algorithms.reinforce import REINFORCE
 from gsac.files import atomic_write
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC}
+ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
 N_EVALUATIONS = 20
 EVALUATION_SEED_OFFSET = 1_000_000
@@ -162,11 +164,14 @@ def prepare(run: Run) -> Prepared:
     return Prepared(replace(run, seed=seed, policy=policy), model, eval_env)
 
 
-def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAlgorithm, str, VecEnv]:
+def load(
+    path: Path, env_id: str | None, seed: int, device: str, algo: str | None = None
+) -> tuple[BaseAlgorithm, str, VecEnv]:
     """The model of a run's folder or of a file in it, the name of its environment, and a fresh one.
 
     :param env_id: the environment, where no ``config.json`` beside the model tells it
     :param seed: of the environment, and of the actions where they are sampled
+    :param algo: the algorithm, where no ``config.json`` tells it; ``"gsac"`` if None
     :raises ValueError: no model there, or no environment known, or one that does not fit the model
     """
     file = path / "model.zip" if path.is_dir() else path
@@ -181,8 +186,9 @@ def load(path: Path, env_id: str | None, seed: int, device: str) -> tuple[BaseAl
         raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
     check_env(env_id)
     check_device(device)
-    algorithm = ALGORITHMS[config.get("algo", "gsac")]
-    model = algorithm.load(file, env=make_vec_env(env_id, 1, seed), device=device)
+    algo = algo or config.get("algo", "gsac")
+    check_choice("algo", algo, ALGORITHMS)
+    model = ALGORITHMS[algo].load(file, env=make_vec_env(env_id, 1, seed), device=device)
     env = model.get_env()
     assert env is not None
     model.set_random_seed(seed)  # of the sampled actions; loading had set the training's

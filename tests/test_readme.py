@@ -9,6 +9,7 @@ import pytest
 
 import gsac
 from gsac import cli
+from gsac.algorithms.reinforce import BASELINES
 from gsac.networks.heads import HEADS
 
 ROOT = Path(__file__).parent.parent
@@ -48,6 +49,12 @@ def test_every_argument_and_value_that_it_names_exists():
     arguments = {*signature(gsac.GSAC.__init__).parameters, *signature(gsac.MlpPolicy.__init__).parameters}
     assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS}
     assert set(gsac.ESTIMATORS) <= names
+
+
+def test_every_argument_and_baseline_of_reinforce_that_it_names_exists():
+    names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## REINFORCE")[1].split("## Results")[0]))
+    assert names <= {*signature(gsac.REINFORCE.__init__).parameters, *BASELINES}
+    assert set(BASELINES) <= names
 
 
 def test_the_constraints_hold_every_dependency():

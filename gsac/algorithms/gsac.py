@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import pathlib
-from collections.abc import Iterable
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
@@ -15,7 +12,6 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.action_codec import SUPPORTED_ACTION_SPACES, ActionCodec
@@ -24,27 +20,25 @@ from gsac.algorithms.arguments import (
     check_choice,
     check_number,
     check_schedule,
-    is_learning_rate,
     is_temperature,
     parse_ent_coef,
     parse_target_entropy,
 )
+from gsac.algorithms.base import Algorithm
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
-from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
-from gsac.schedules import Schedule, value_at
+from gsac.schedules import Schedule
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
 from gsac.training.metrics import RunningMean
-from gsac.training.threads import choose_threads, torch_threads
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(OffPolicyAlgorithm):
+class GSAC(Algorithm, OffPolicyAlgorithm):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -225,16 +219,8 @@ class GSAC(OffPolicyAlgorithm):
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
         for name, (allowed, holds, example) in NUMBERS.items():
             check_number(name, getattr(self, name), allowed, holds, example)
-        if self.max_grad_norm is not None:
-            check_number(
-                "max_grad_norm", self.max_grad_norm, "a number above 0, or None", lambda value: value > 0, 10.0
-            )
-        if self.num_threads != "auto":
-            check_number("num_threads", self.num_threads, "'auto', 1, 2, ...", lambda value: value >= 1, 1)
+        self._check_shared_arguments()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
-        self._learning_rate_schedule = check_schedule(
-            "learning_rate", self.learning_rate, "a number of at least 0, or a schedule of such", is_learning_rate, 1e-3
-        )
         self._temperature_schedule = check_schedule(
             "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
         )
@@ -243,9 +229,6 @@ class GSAC(OffPolicyAlgorithm):
                 f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict "
                 "observations: pass n_steps=1, or your own replay_buffer_class."
             )
-
-    def _setup_lr_schedule(self) -> None:
-        self.lr_schedule = FloatSchedule(self._learning_rate_schedule)
 
     def _setup_networks_and_buffer(self) -> None:
         if self.replay_buffer_class is not None and self.replay_buffer_class is self._chosen_buffer_class:
@@ -297,15 +280,6 @@ class GSAC(OffPolicyAlgorithm):
             tensor.fill_(value)
             self.logger.record(f"train/{name}", value)
 
-    def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        learning_rate = self._value_at(self._learning_rate_schedule)
-        self.logger.record("train/learning_rate", learning_rate)
-        for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            update_learning_rate(optimizer, learning_rate)
-
-    def _value_at(self, schedule: Schedule) -> float:
-        return value_at(schedule, self._current_progress_remaining, self._n_updates)
-
     def learn(
         self: SelfGSAC,
         total_timesteps: int,
@@ -316,8 +290,7 @@ class GSAC(OffPolicyAlgorithm):
         progress_bar: bool = False,
     ) -> SelfGSAC:
         """Trains for ``total_timesteps`` environment steps, as SB3's algorithms do."""
-        n_parameters = sum(parameter.numel() for parameter in self.policy.parameters())
-        with torch_threads(choose_threads(self.num_threads, n_parameters, self.device)):
+        with self._limited_threads():
             return super().learn(
                 total_timesteps,
                 callback,
@@ -335,19 +308,6 @@ class GSAC(OffPolicyAlgorithm):
         for name, mean in means.items():
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
-
-    def save(
-        self,
-        path: str | pathlib.Path | io.BufferedIOBase,
-        exclude: Iterable[str] | None = None,
-        include: Iterable[str] | None = None,
-    ) -> None:
-        """Saves as SB3 does, and writes the file whole or not at all: an older one is kept until then."""
-        if not isinstance(path, str | pathlib.Path):
-            return super().save(path, exclude, include)
-        path = pathlib.Path(path)
-        with atomic_write(path if path.suffix else path.with_suffix(".zip")) as file:
-            return super().save(file, exclude, include)
 
     def _excluded_save_params(self) -> list[str]:
         return [

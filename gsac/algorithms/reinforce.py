@@ -1,0 +1,350 @@
+"""REINFORCE: the Monte-Carlo policy gradient, with a choice of baselines."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    BasePolicy,
+    MultiInputActorCriticPolicy,
+)
+from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
+from stable_baselines3.common.utils import explained_variance, obs_as_tensor, update_learning_rate
+from stable_baselines3.common.vec_env import VecEnv
+from torch import Tensor, nn
+
+from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_number
+from gsac.algorithms.base import Algorithm, check_learning_rate
+from gsac.functional import losses
+from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
+from gsac.schedules import Schedule
+from gsac.training.episodes import EpisodeBatch, Episodes
+
+SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
+
+BASELINES = ("none", "mean", "value")
+
+ENDLESS_EPISODE = 100_000
+"""Steps after which an episode that outlasts the run is given up."""
+
+
+class REINFORCE(Algorithm, OnPolicyAlgorithm):
+    """REINFORCE for ``Box``, ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
+
+    Each update follows the gradient of E[(G_t - baseline) * log pi(a_t|s_t)], estimated from whole episodes, by one
+    step, and then throws them away. G_t is the discounted return from step t on; nothing is bootstrapped, and a
+    truncated episode counts as it is. Williams 1992, https://doi.org/10.1007/BF00992696; with a learned state value as
+    the baseline, Sutton & Barto 2018, section 13.4, http://incompleteideas.net/book/the-book-2nd.html. As is usual, and
+    unlike there, late steps are not weighted down by gamma^t (Nota & Thomas 2020, https://arxiv.org/abs/1906.07073),
+    and the loss is averaged over the steps of all episodes, which scales the update's gradient but does not turn it.
+
+    Several environments are reset together before each update and bring a fixed share of its episodes each, so that
+    short episodes are not preferred; the steps that a quick one makes meanwhile are discarded, but count. A run ends
+    with the update that reaches ``total_timesteps``.
+
+    "A schedule" is a number, a function of the remaining progress, one of :mod:`gsac.schedules`, or a string such as
+    ``"linear:1e-2:0"`` that describes one.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class, all of them SB3's for actor and
+        critic; its own ``predict()`` does not know of a ``start``, that of this class does
+    :param env: the environment, or the name of a registered one
+    :param learning_rate: of the policy; a schedule
+    :param episodes_per_update: whole episodes in an update; at least as many as environments
+    :param gamma: discount of a step, within [0, 1]
+    :param baseline: what returns are compared with: ``"value"``, a learned state value; ``"mean"``, at each step the
+        mean return of the update's other episodes from that step on, 0 where they have ended (of the others only, which
+        keeps the gradient unbiased); ``"none"``
+    :param normalize_advantage: divide the returns less their baseline by their root mean square in the update; their
+        mean is not subtracted, as that would be another baseline
+    :param ent_coef: weight of the entropy, in reward per nat, at least 0; of the divided advantages if they are so
+    :param value_learning_rate: of the state value; a schedule
+    :param value_steps: gradient steps of the state value in an update, on the returns of all its episodes, after they
+        have been compared with it; fewer where an update has few steps, which many would overfit
+    :param max_grad_norm: clip the norm of each gradient, unless None
+    :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
+        are small, unless the environment variable ``OMP_NUM_THREADS`` is set
+    :param stats_window_size: episodes over which the logged return is averaged
+    :param tensorboard_log: folder for TensorBoard, if wanted
+    :param policy_kwargs: for the policy's constructor. Policy and state value have no layer in common, unless
+        ``share_features_extractor`` is set; the policy's loss alone trains what is shared
+    :param verbose: 0 silent, 1 with a table at each log, 2 with debugging messages
+    :param seed: of everything random
+    :param device: where the networks run; ``"auto"`` takes a GPU if there is one
+    :raises ValueError: an argument out of its range
+    :raises TypeError: an argument of another kind
+    :raises AssertionError: an action space of another kind (SB3's own check)
+    """
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": ActorCriticPolicy,
+        "CnnPolicy": ActorCriticCnnPolicy,
+        "MultiInputPolicy": MultiInputActorCriticPolicy,
+    }
+    rollout_buffer: Episodes  # type: ignore[assignment]  # SB3's own are of a length known in advance
+    policy: ActorCriticPolicy
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: gymnasium.Env | VecEnv | str,
+        learning_rate: float | str | Schedule = 5e-3,
+        episodes_per_update: int = 8,
+        gamma: float = 0.99,
+        baseline: str = "value",
+        normalize_advantage: bool = True,
+        ent_coef: float = 0.0,
+        value_learning_rate: float | str | Schedule = 1e-2,
+        value_steps: int = 50,
+        max_grad_norm: float | None = 0.5,
+        num_threads: int | str = "auto",
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        super().__init__(
+            policy,
+            env,
+            learning_rate,  # type: ignore[arg-type]  # SB3's own type knows no strings
+            n_steps=0,
+            gamma=gamma,
+            gae_lambda=1.0,
+            ent_coef=ent_coef,
+            vf_coef=0.0,
+            max_grad_norm=max_grad_norm,  # type: ignore[arg-type]
+            use_sde=False,
+            sde_sample_freq=-1,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=False,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        self.episodes_per_update = episodes_per_update
+        self.baseline = baseline
+        self.normalize_advantage = normalize_advantage
+        self.value_learning_rate = value_learning_rate
+        self.value_steps = value_steps
+        self.num_threads = num_threads
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        self._check_arguments()
+        self._setup_lr_schedule()
+        self.set_random_seed(self.seed)
+        kwargs = {"share_features_extractor": False} | self.policy_kwargs
+        self.policy = self.policy_class(  # type: ignore[assignment]
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=False, **kwargs
+        ).to(self.device)
+        value_parameters = self._value_parameters()
+        of_value = set(value_parameters)
+        policy_parameters = [parameter for parameter in self.policy.parameters() if parameter not in of_value]
+        self.policy.optimizer = self._make_optimizer(policy_parameters, self.lr_schedule)
+        self.value_optimizer = self._make_optimizer(value_parameters, self._value_learning_rate_schedule)
+        self.rollout_buffer = Episodes(self.episodes_per_update, self.n_envs)
+        self._maybe_recommend_cpu()
+
+    def _check_arguments(self) -> None:
+        """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
+        self._check_shared_arguments()
+        self._value_learning_rate_schedule = check_learning_rate("value_learning_rate", self.value_learning_rate)
+        check_number("gamma", self.gamma, *NUMBERS["gamma"])
+        check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
+        check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 50)
+        check_choice("baseline", self.baseline, BASELINES)
+        if not isinstance(self.normalize_advantage, bool):
+            raise TypeError(f"normalize_advantage={self.normalize_advantage!r} is no truth value: pass True or False.")
+        least = max(self.n_envs, 2 if self.baseline == "mean" else 1)
+        check_number(
+            "episodes_per_update",
+            self.episodes_per_update,
+            f"a whole number of at least {least} with {self.n_envs} environments and baseline={self.baseline!r}",
+            lambda value: value >= least,
+            max(least, 8),
+        )
+        if (
+            isinstance(self.action_space, spaces.MultiDiscrete | spaces.MultiBinary)
+            and len(self.action_space.shape) > 1
+        ):
+            raise ValueError(
+                f"The action space {self.action_space} has {len(self.action_space.shape)} dimensions, and SB3's "
+                "distributions have one. Wrap the environment in gymnasium.wrappers.TransformAction(env, lambda action: "
+                f"action.reshape({self.action_space.shape}), FLAT), where FLAT is the same space in one dimension."
+            )
+
+    def _value_parameters(self) -> list[nn.Parameter]:
+        """Those that no action depends on; a shared extractor has the name of the policy's and is not among them."""
+        own = ("value_net.", "mlp_extractor.value_net.", "vf_features_extractor.")
+        return [parameter for name, parameter in self.policy.named_parameters() if name.startswith(own)]
+
+    def _make_optimizer(self, parameters: list[nn.Parameter], schedule: Schedule) -> torch.optim.Optimizer:
+        kind: Any = self.policy.optimizer_class
+        return kind(parameters, lr=schedule(1), **self.policy.optimizer_kwargs)
+
+    def collect_rollouts(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: Episodes,  # type: ignore[override]
+        n_rollout_steps: int,
+    ) -> bool:
+        """Gathers the whole episodes of one update, all of them by the policy as it is now.
+
+        :param n_rollout_steps: not used: episodes have the length that they have
+        :return: False if the callback stopped the run; the episodes are then incomplete, and of no use
+        :raises ValueError: an episode does not seem to end
+        """
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        if not np.all(self._last_episode_starts):
+            self._last_obs = env.reset()  # type: ignore[assignment]
+        callback.on_rollout_start()
+
+        while not rollout_buffer.complete:
+            assert self._last_obs is not None
+            with torch.no_grad():
+                observations = obs_as_tensor(self._last_obs, self.device)
+                actions = self.policy.get_distribution(observations).get_actions().cpu().numpy()
+            new_obs, rewards, dones, infos = env.step(self._to_env(actions))
+            self.num_timesteps += env.num_envs
+
+            callback.update_locals(locals())
+            if not callback.on_step():
+                self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+                return False
+
+            counted = np.flatnonzero(rollout_buffer.wanted)  # in the log as well, short episodes are not preferred
+            self._update_info_buffer([infos[i] for i in counted], dones[counted])
+            rollout_buffer.add(self._last_obs, actions, rewards, dones)
+            self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
+            if rollout_buffer.longest_running >= ENDLESS_EPISODE and self.num_timesteps >= self._total_timesteps:
+                raise ValueError(
+                    f"An episode has not ended after {rollout_buffer.longest_running} steps, and REINFORCE learns from "
+                    "whole episodes: wrap the environment in gymnasium.wrappers.TimeLimit(env, max_episode_steps=1000)."
+                )
+
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def train(self) -> None:
+        """One gradient step of the policy, and with the value baseline ``value_steps`` of the value."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        batch = self.rollout_buffer.batch(self.device)
+        returns = returns_to_go(batch.rewards, self.gamma)
+        policy_loss, entropy = self.policy_loss(batch, self.advantage(batch, returns))
+        self._descend(self.policy.optimizer, policy_loss)
+        if self.baseline == "value":
+            self._fit_value(batch.observations, returns[batch.mask])
+        self._n_updates += 1
+        self.logger.record("train/policy_loss", policy_loss.item())
+        self.logger.record("train/entropy", entropy.item())
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.logger.record("rollout/discarded_steps", self.rollout_buffer.discarded)
+
+    def advantage(self, batch: EpisodeBatch, returns: Tensor) -> Tensor:
+        """The returns less the baseline, neither of which has a gradient. [N]
+
+        :param returns: of each step, padded [E, T]
+        """
+        advantage = returns[batch.mask]
+        if self.baseline == "mean":
+            advantage = advantage - mean_of_others(returns)[batch.mask]
+        if self.baseline == "value":
+            with torch.no_grad():
+                value = self.policy.predict_values(batch.observations).flatten()
+            explained = explained_variance(value.cpu().numpy(), advantage.cpu().numpy())
+            self.logger.record("train/explained_variance", explained)
+            advantage = advantage - value
+        return unit_scale(advantage) if self.normalize_advantage else advantage
+
+    def policy_loss(self, batch: EpisodeBatch, advantage: Tensor) -> tuple[Tensor, Tensor]:
+        """The policy's loss, and its mean entropy, detached. Both []"""
+        policy = self.policy.get_distribution(batch.observations)
+        entropy = policy.entropy()
+        assert entropy is not None
+        score = losses.policy_gradient(advantage, policy.log_prob(batch.actions))
+        return losses.actor_loss(score, entropy, torch.as_tensor(self.ent_coef)), entropy.detach().mean()
+
+    def _fit_value(self, observations: PyTorchObs, returns: Tensor) -> None:
+        """Regression of the value on the returns. [N, ...], [N]"""
+        learning_rate = self._value_at(self._value_learning_rate_schedule)
+        update_learning_rate(self.value_optimizer, learning_rate)
+        for step in range(self.value_steps):
+            loss = losses.critic_loss(self.policy.predict_values(observations).T, returns)
+            if step == 0:
+                self.logger.record("train/value_loss", loss.item())
+            self._descend(self.value_optimizer, loss)
+        self.logger.record("train/value_learning_rate", learning_rate)
+
+    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """A step of the optimiser's parameters alone: the loss leaves no gradient anywhere else."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        optimizer.zero_grad()
+        loss.backward(inputs=[parameter for parameter in parameters if parameter.requires_grad])
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
+        optimizer.step()
+
+    def _to_env(self, actions: np.ndarray) -> np.ndarray:
+        """The policy's actions, in the environment's own numbers. [n_envs, ...]"""
+        space = self.action_space
+        actions = actions.reshape(-1, *space.shape)  # type: ignore[misc]
+        if isinstance(space, spaces.Box):
+            return np.clip(actions, space.low, space.high)
+        return (actions + getattr(space, "start", 0)).astype(space.dtype)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The action in a state: sampled, or the most probable one if ``deterministic``. In the space's own numbers."""
+        actions, state = super().predict(observation, state, episode_start, deterministic)
+        if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):  # SB3's policies count from 0
+            actions = np.asarray(actions + self.action_space.start)
+        return actions, state
+
+    def learn(
+        self: SelfREINFORCE,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 10,
+        tb_log_name: str = "REINFORCE",
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfREINFORCE:
+        """Trains for ``total_timesteps`` environment steps, and until the last update's episodes have ended.
+
+        :param log_interval: updates from one log to the next
+        """
+        with self._limited_threads():
+            return super().learn(
+                total_timesteps,
+                callback,
+                log_interval,
+                tb_log_name,
+                reset_num_timesteps,
+                progress_bar,
+            )
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer", "value_optimizer"], []

@@ -1,0 +1,114 @@
+"""Whole episodes, gathered side by side from several environments."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+Observation = Any
+"""An array, or a dictionary of arrays."""
+
+
+class EpisodeBatch(NamedTuple):
+    """Whole episodes, one after the other: E of them, N steps in all, the longest of T steps."""
+
+    observations: PyTorchObs
+    """[N, ...]"""
+    actions: Tensor
+    """As the policy chose them. [N, ...]"""
+    rewards: Tensor
+    """Padded with zeros. [E, T]"""
+    mask: Tensor
+    """True at the N steps that were made; ``padded[mask]`` has the order of the observations. [E, T]"""
+
+
+class Episodes:
+    """Collects a fixed number of whole episodes, each environment its own share.
+
+    The first episodes to end, out of several environments, would be the short ones. So it is settled beforehand how many
+    each environment brings, its first ones from a common reset on, however long they take; what quicker ones do in the
+    meantime is discarded. Nothing is allocated in advance.
+
+    :param n_episodes: in all; shares differ by one at most
+    :param n_envs: environments, as many as episodes or fewer
+    """
+
+    def __init__(self, n_episodes: int, n_envs: int) -> None:
+        assert n_episodes >= n_envs
+        self.quotas = [n_episodes // n_envs + (i < n_episodes % n_envs) for i in range(n_envs)]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything. The environments are to be reset as well."""
+        self.observations: list[list[Observation]] = [[] for _ in self.quotas]
+        self.actions: list[list[np.ndarray]] = [[] for _ in self.quotas]
+        self.rewards: list[list[list[float]]] = [[[]] for _ in self.quotas]
+        self.discarded = 0
+
+    @property
+    def wanted(self) -> np.ndarray:
+        """Whether an environment's running episode is one of its share. [n_envs]"""
+        return np.array([len(mine) <= quota for mine, quota in zip(self.rewards, self.quotas, strict=True)])
+
+    @property
+    def complete(self) -> bool:
+        """Whether all episodes have ended."""
+        return not self.wanted.any()
+
+    @property
+    def longest_running(self) -> int:
+        """Steps of the longest episode that has not ended."""
+        return max(len(mine[-1]) for mine in self.rewards)
+
+    def add(self, observations: Observation, actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
+        """A step of all environments. An episode ends where ``dones`` says so, terminated or truncated.
+
+        :param observations: in which the actions were chosen. [n_envs, ...]
+        :param actions: as the policy chose them. [n_envs, ...]
+        :param rewards: [n_envs]
+        :param dones: [n_envs]
+        """
+        wanted = self.wanted
+        self.discarded += int((~wanted).sum())
+        for i in np.flatnonzero(wanted).tolist():
+            self.observations[i].append(_row(observations, i))
+            self.actions[i].append(actions[i])
+            self.rewards[i][-1].append(float(rewards[i]))
+            if dones[i]:
+                self.rewards[i].append([])
+
+    def batch(self, device: torch.device) -> EpisodeBatch:
+        """The complete share of every environment, as tensors on the device."""
+        assert self.complete
+        observations = [observation for mine in self.observations for observation in mine]
+        actions = np.stack([action for mine in self.actions for action in mine])
+        episodes = [rewards for mine in self.rewards for rewards in mine[:-1]]
+        lengths = np.array([len(rewards) for rewards in episodes])
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        padded = np.zeros(mask.shape, np.float32)
+        padded[mask] = np.concatenate(episodes)
+        return EpisodeBatch(
+            _stacked(observations, device),
+            torch.as_tensor(actions, device=device),
+            torch.as_tensor(padded, device=device),
+            torch.as_tensor(mask, device=device),
+        )
+
+
+def _row(observations: Observation, i: int) -> Observation:
+    if isinstance(observations, dict):
+        return {key: values[i] for key, values in observations.items()}
+    return observations[i]
+
+
+def _stacked(observations: list[Observation], device: torch.device) -> PyTorchObs:
+    if isinstance(observations[0], dict):
+        return {
+            key: torch.as_tensor(np.stack([observation[key] for observation in observations]), device=device)
+            for key in observations[0]
+        }
+    return torch.as_tensor(np.stack(observations), device=device)
