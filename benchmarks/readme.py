@@ -1,4 +1,4 @@
-"""Writes the README's results from the files under ``results/``.
+"""Writes the tables of the README and of ``docs/`` from the files under ``results/``.
 
 python benchmarks/readme.py
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import defaults
+import estimator_quality
 import reinforce
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -50,22 +54,69 @@ def threads() -> str:
     return "\n".join(lines)
 
 
-def filled(text: str) -> str:
-    """The README's text with each table between its marks made anew."""
-    tables = {
-        "returns": returns(),
-        "reinforce": reinforce_returns(),
-        "update_cost": update_cost(),
-        "threads": threads(),
-    }
-    for name, table in tables.items():
-        pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
-        assert re.search(pattern, text, re.DOTALL), f"the README has no place marked {name}"
-        text = re.sub(
-            pattern, lambda match, table=table: f"{match[1]}{table}{match[2]}", text, count=1, flags=re.DOTALL
+def estimators_cartpole() -> str:
+    lines = [
+        "| `estimator` | return at the end, seeds 0 to 4 | steps to 475, seeds 0 to 4 | mean of the evaluations on the way |",
+        "|---|---|---|---|",
+    ]
+    for group in defaults.grouped(defaults.finished(RESULTS / "estimators_cartpole.jsonl")):
+        name = group[0]["config"]["estimator"]
+        finals = ", ".join(f"{row['final']:.4g}" for row in group)
+        firsts = [
+            next((f"{point['step']:,}" for point in row["curve"] if point["mean"] >= 475), "never") for row in group
+        ]
+        area = statistics.mean(point["mean"] for row in group for point in row["curve"])
+        lines.append(f"| `{name}` | {finals} | {'; '.join(firsts)} | {area:.0f} |")
+    return "\n".join(lines)
+
+
+def estimator_cost() -> str:
+    rows = json.loads((RESULTS / "estimator_cost.json").read_text())["estimators"]
+    rows = [row for row in rows if row["head"] == "action_in"]
+    lines = [
+        "| ms a gradient | " + " | ".join(f"`{row['space']}`" for row in rows) + " |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for name in rows[0]["milliseconds"]:
+        cells = (f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "-" for row in rows)
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def neighbours() -> str:
+    rows = json.loads((RESULTS / "estimator_cost.json").read_text())["neighbours"]
+    lines = ["| columns | hidden layers | a pass each, ms | `neighbours`, ms | gain |", "|---|---|---|---|---|"]
+    for row in rows:
+        long, short = row["milliseconds"]["long"], row["milliseconds"]["short"]
+        lines.append(
+            f"| {row['columns']} | {row['width']}, {row['width']} | {long:.1f} | {short:.1f} | {long / short:.1f}x |"
         )
-    return text
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "returns": returns,
+    "reinforce": reinforce_returns,
+    "update_cost": update_cost,
+    "threads": threads,
+    "estimator_quality": estimator_quality.ranking,
+    "against_reinforce": estimator_quality.against_reinforce,
+    "estimator_cost": estimator_cost,
+    "neighbours": neighbours,
+    "estimators_cartpole": estimators_cartpole,
+}
+
+
+def filled(text: str) -> str:
+    """The text with the table between each pair of marks, ``<!-- name -->`` and ``<!-- end -->``, made anew."""
+    return re.sub(
+        r"(<!-- (?!end)(\w+) -->\n).*?(<!-- end -->)",
+        lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}",
+        text,
+        flags=re.DOTALL,
+    )
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text()))
+    for document in DOCUMENTS:
+        document.write_text(filled(document.read_text()))

@@ -6,6 +6,7 @@ from inspect import signature
 from pathlib import Path
 
 import pytest
+import readme
 
 import gsac
 from gsac import cli
@@ -16,8 +17,11 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
+TEXTS = README + (ROOT / "docs" / "estimators.md").read_text()
+
+
 def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", TEXTS, re.DOTALL)
 
 
 def commands(start):
@@ -66,7 +70,17 @@ def test_the_constraints_hold_every_dependency():
     assert {re.match(r"[\w-]+", name)[0].lower() for name in re.findall(r'"([^"]+)"', listed)} <= pinned
 
 
-def test_its_tables_are_those_of_the_result_files():
-    import readme
+@pytest.mark.parametrize("document", readme.DOCUMENTS, ids=lambda path: path.name)
+def test_the_tables_are_those_of_the_result_files(document):
+    assert readme.filled(document.read_text()) == document.read_text()
 
-    assert readme.filled(README) == README
+
+def test_every_table_is_shown():
+    shown = "".join(document.read_text() for document in readme.DOCUMENTS)
+    assert [name for name in readme.TABLES if f"<!-- {name} -->" not in shown] == []
+
+
+def test_every_file_that_a_document_links_to_is_there():
+    for document in readme.DOCUMENTS:
+        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            assert link.startswith("https://") or (document.parent / link).exists(), link
