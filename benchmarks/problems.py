@@ -53,6 +53,36 @@ class Match(gymnasium.Env):
         return (self.map @ one_hot).astype(np.float32)
 
 
+class Allowed(Match):
+    """:class:`Match` with masks, drawn anew at each step: the target and few others are allowed, all else is an error.
+
+    :param n_allowed: classes in each group, the target included
+    """
+
+    def __init__(self, action_space: spaces.Space, n_allowed: int, length: int = 10) -> None:
+        super().__init__(action_space, length)
+        self.n_allowed = n_allowed
+        self.actions_seen = 0
+
+    def step(self, action):
+        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
+        assert self.mask[self.offsets + np.atleast_1d(action) - self.start].all(), f"{action!r} is not allowed"
+        self.actions_seen += 1
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, reward, terminated, truncated, info | {"terminal_action_masks": self.action_masks()}
+
+    def action_masks(self):
+        return self.mask
+
+    def _observe(self):
+        observation = super()._observe()
+        self.mask = np.zeros(int(self.sizes.sum()), dtype=bool)
+        for offset, size, target in zip(self.offsets, self.sizes, self.target, strict=True):
+            others = self.np_random.permutation(np.delete(np.arange(size), target))
+            self.mask[offset + np.append(others[: self.n_allowed - 1], target)] = True
+        return observation
+
+
 class Pairs(gymnasium.Env):
     """Switches in pairs; a pair earns its share if its two switches differ exactly where the pair's bit is shown as 1.
 
@@ -84,5 +114,6 @@ class Pairs(gymnasium.Env):
 Switches = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "many_joint_actions.py"))["Switches"]
 
 gymnasium.register("gsac/Match-v0", lambda: Match(spaces.MultiBinary(20)))
+gymnasium.register("gsac/Allowed-v0", lambda: Allowed(spaces.Discrete(70), 15))
 gymnasium.register("gsac/Switches-v0", lambda: Switches(20))
 gymnasium.register("gsac/Pairs-v0", lambda: Pairs(10))

@@ -62,5 +62,35 @@ class ActionCodec:
         actions = self.groups.argmax(one_hot) + self._start(one_hot.device)
         return actions.to(self.dtype).reshape(-1, *self.entry_shape)
 
+    def check_masks(self, masks: Any, name: str = "action_masks") -> np.ndarray:
+        """The masks as booleans: [n, D], in which each group has a class that is allowed.
+
+        :param masks: n of them, each of D entries: for ``Discrete`` n, for ``MultiDiscrete`` one after the other those
+            of its entries, for ``MultiBinary`` for each switch off and on
+        :param name: what to call them in an error
+        :raises ValueError: of another shape, neither true nor false, or allowing nothing
+        """
+        shapes = {np.shape(mask) for mask in masks}
+        if shapes != {(self.groups.flat_size,)}:
+            came = " and ".join(str(shape) for shape in sorted(shapes))
+            raise ValueError(
+                f"{name} has the shape {came}, and {self.groups.flat_size} entries are needed, True where an action is "
+                f"allowed: a class each for choices among {list(self.groups.sizes)}."
+            )
+        stacked = np.stack(masks)
+        if not np.isin(stacked, (0, 1)).all():
+            raise ValueError(f"{name} has entries that are neither true nor false: pass booleans, or 0 and 1.")
+        allowed = stacked.astype(bool)
+        starts = np.cumsum([0, *self.groups.sizes[:-1]])
+        nothing = np.argwhere(~np.logical_or.reduceat(allowed, starts, axis=1))
+        if len(nothing) > 0:
+            i, group = nothing[0].tolist()
+            where = f"choice {group}" if len(self.groups) > 1 else "it"
+            raise ValueError(
+                f"{name} allows no action in environment {i}: {where} needs at least one that is True. An environment "
+                "without a valid action should end its episode."
+            )
+        return allowed
+
     def _start(self, device: torch.device) -> Tensor | int:
         return torch.tensor(self.start, device=device) if any(self.start) else 0

@@ -78,14 +78,13 @@ def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = No
     :param samples: gradients to be measured, at least 2
     :param batch_size: transitions; those of an update if None
     """
-    learner, buffer = model._learner, model.replay_buffer
-    assert buffer is not None
+    learner = model._learner
     model.policy.set_training_mode(False)
     with _generators_kept(model.device):
-        observations = buffer.sample(batch_size or model.batch_size, env=model._vec_normalize_env).observations
+        batch = model.sample_batch(batch_size or model.batch_size)
         parameters = [parameter for parameter in model.actor.parameters() if parameter.requires_grad]
-        policy = learner.actor.distribution(observations)
-        q = learner.action_value(observations)
+        policy = learner.actor.distribution(batch.observations, batch.masks)
+        q = learner.action_value(batch.observations)
 
         def gradients(estimator: Estimator, n: int) -> Tensor:
             """[n, P]"""

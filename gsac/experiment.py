@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
@@ -24,6 +23,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.arguments import check_choice
 from gsac.algorithms.gsac import GSAC
+from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.files import atomic_write
 
@@ -130,7 +130,7 @@ class Prepared:
         with atomic_write(folder / "config.json") as file:
             file.write(json.dumps(config, indent=2).encode())
         model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
-        evaluate_on_the_way = EvalCallback(
+        evaluate_on_the_way = EvalWithMasksCallback(
             self.eval_env,
             best_model_save_path=str(folder),
             log_path=str(folder),
@@ -197,7 +197,7 @@ def load(
 
 def evaluate_model(model: BaseAlgorithm, env: VecEnv, episodes: int, deterministic: bool) -> Evaluation:
     """The returns of whole episodes."""
-    returns, lengths = evaluate_policy(model, env, episodes, deterministic, return_episode_rewards=True)
+    returns, lengths = evaluate_policy(masked(model, env), env, episodes, deterministic, return_episode_rewards=True)
     assert isinstance(returns, list)
     assert isinstance(lengths, list)
     return Evaluation([float(value) for value in returns], [int(length) for length in lengths])

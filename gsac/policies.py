@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.policies import BasePolicy
@@ -131,6 +132,31 @@ class GSACPolicy(BasePolicy):
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self.actor(observation, deterministic)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The action in a state, as SB3's policies give it, within ``action_masks``, bool [D] or [n, D], if given.
+
+        :raises ValueError: masks of another shape or number, or one that allows nothing
+        """
+        if action_masks is None:
+            return super().predict(observation, state, episode_start, deterministic)
+        self.set_training_mode(False)
+        obs, vectorized = self.obs_to_tensor(observation)
+        n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+        masks = self.actor.codec.check_masks(action_masks if np.ndim(action_masks) > 1 else [action_masks])
+        if len(masks) != n:
+            raise ValueError(f"{len(masks)} action_masks do not go with {n} observations: pass one for each.")
+        with torch.no_grad():
+            actions = self.actor(obs, deterministic, torch.as_tensor(masks, device=self.device))
+        in_space = actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        return (in_space if vectorized else in_space.squeeze(axis=0)), state
 
     def set_training_mode(self, mode: bool) -> None:
         """Switches actor and critics. The targets stay in evaluation mode."""

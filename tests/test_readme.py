@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import readme
+from gymnasium import spaces
+from problems import Allowed
 
 import gsac
 from gsac import cli
@@ -29,10 +31,16 @@ def commands(start):
     return [line for line in lines if line.startswith(start)]
 
 
+def trained_with_masks():
+    env = Allowed(spaces.Discrete(5), 2)
+    observation, _ = env.reset()
+    return {"model": gsac.GSAC("MlpPolicy", env), "env": env, "observation": observation}
+
+
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1])
 def test_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(code.replace("15_000", "1_200"), {})
+    exec(code.replace("15_000", "1_200"), trained_with_masks() if "action_masks" in code else {})
 
 
 def test_ci_runs_the_readmes_test_command_as_it_stands():

@@ -25,6 +25,7 @@ from gsac.algorithms.arguments import (
     parse_target_entropy,
 )
 from gsac.algorithms.base import Algorithm
+from gsac.algorithms.masking import MaskedActions
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
@@ -38,7 +39,7 @@ from gsac.training.metrics import RunningMean
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(Algorithm, OffPolicyAlgorithm):
+class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -182,7 +183,6 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self._codec = ActionCodec(self.action_space)
         learned, ent_coef = parse_ent_coef(self.ent_coef)
         max_entropy = math.log(self._codec.groups.n_joint)
-        self._max_entropy = max_entropy
         self._target_entropy_schedule = parse_target_entropy(self.target_entropy, max_entropy) if learned else None
         if not learned and self.target_entropy != "auto":
             raise ValueError(
@@ -190,6 +190,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
                 "ent_coef='auto' to aim at it, or leave it out."
             )
         self._setup_networks_and_buffer()
+        self._fit_buffer_to_masks()
         estimator, self._estimator_schedules = scheduled(
             resolve_estimator(self.estimator, linear=self.critic.q_net.linear), self.device
         )
@@ -244,7 +245,6 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own."""
-        assert self.replay_buffer is not None
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
@@ -254,13 +254,21 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
         for _ in range(gradient_steps):
             self._update_schedules()
-            samples = self.replay_buffer.sample(batch_size, env=self._vec_normalize_env)
-            batch = Batch.from_replay(samples, self._codec, self.gamma)
+            batch = self.sample_batch(batch_size)
             self._n_updates += 1
             track_targets = self._n_updates % self.target_update_interval == 0
             self._metrics.add(self._learner.step(batch, track_targets))
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    def sample_batch(self, batch_size: int) -> Batch:
+        """Transitions from the replay buffer, as an update sees them."""
+        assert self.replay_buffer is not None
+        normaliser = self._vec_normalize_env
+        if self._stored_masks is not None:
+            normaliser = self._stored_masks.normaliser(normaliser)
+        samples = self.replay_buffer.sample(batch_size, env=normaliser)
+        return Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
 
     def _update_schedules(self) -> None:
         temperature = self._value_at(self._temperature_schedule)
@@ -272,9 +280,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self._learner.temperature.fill_(temperature)
         self.logger.record("train/temperature", temperature)
         if self._target_entropy_schedule is not None:
-            target_entropy = self._max_entropy * self._value_at(self._target_entropy_schedule)
-            self._learner.target_entropy.fill_(target_entropy)
-            self.logger.record("train/target_entropy", target_entropy)
+            self._learner.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -288,8 +294,16 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         tb_log_name: str = "GSAC",
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
+        use_masking: bool | None = None,
     ) -> SelfGSAC:
-        """Trains for ``total_timesteps`` environment steps, as SB3's algorithms do."""
+        """Trains for ``total_timesteps`` environment steps, as SB3's algorithms do.
+
+        :param use_masking: obey the environment's ``action_masks()``: True demands them, False ignores them, None obeys
+            them where there are any
+        :raises ValueError: masks are demanded and there are none, or they allow nothing, or the replay buffer in use has
+            no room for them
+        """
+        self._use_masking = use_masking
         with self._limited_threads():
             return super().learn(
                 total_timesteps,
@@ -305,6 +319,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         means = self._metrics.pop()
         if self.log_ent_coef is None:
             means.pop("ent_coef_loss", None)
+            means.pop("target_entropy", None)
         for name, mean in means.items():
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
@@ -318,6 +333,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             "_codec",
             "_learner",
             "_metrics",
+            "_stored_masks",
+            "_last_masks",
             "_estimator_schedules",
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -50,6 +51,7 @@ class FactorisedCategorical:
                 )
             logits = logits.masked_fill(~mask, MASKED_LOGIT)
         self.logits = logits
+        self.mask = mask
 
     @cached_property
     def log_probs(self) -> Tensor:
@@ -81,6 +83,12 @@ class FactorisedCategorical:
     def entropy(self) -> Tensor:
         """Exact, in nats: the sum of the groups' entropies. [...]"""
         return -(self.probs * self.log_probs).sum(-1)
+
+    def max_entropy(self) -> Tensor | float:
+        """Of any policy over these classes, in nats: that of equal probabilities. [...], or one number without a mask."""
+        if self.mask is None:
+            return math.log(self.groups.n_joint)
+        return self.groups.sum(self.mask.to(self.logits.dtype)).log().sum(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
         """Log pi(a) of flat one-hots, in nats. [..., D] -> [...]"""

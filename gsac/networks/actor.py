@@ -43,15 +43,14 @@ class Actor(BasePolicy):
         self.codec = ActionCodec(action_space)
         self.logits = nn.Sequential(*create_mlp(features_dim, self.codec.groups.flat_size, net_arch, activation_fn))
 
-    def distribution(self, obs: PyTorchObs) -> FactorisedCategorical:
-        """The policy at a batch of observations."""
-        return FactorisedCategorical(
-            self.logits(self.extract_features(obs, self.features_extractor)), self.codec.groups
-        )
+    def distribution(self, obs: PyTorchObs, masks: Tensor | None = None) -> FactorisedCategorical:
+        """The policy at a batch of observations, within masks, bool [B, D], if there are any."""
+        features = self.extract_features(obs, self.features_extractor)
+        return FactorisedCategorical(self.logits(features), self.codec.groups, masks)
 
-    def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
+    def forward(self, obs: PyTorchObs, deterministic: bool = False, masks: Tensor | None = None) -> Tensor:
         """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
-        policy = self.distribution(obs)
+        policy = self.distribution(obs, masks)
         return self.codec.decode(policy.mode() if deterministic else policy.sample())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:

@@ -8,6 +8,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from gsac.action_codec import ActionCodec
+from gsac.training.masks import StoredMasks
 
 
 class Batch(NamedTuple):
@@ -21,19 +22,31 @@ class Batch(NamedTuple):
     discounts: Tensor
     """[B]: what the value of the next observation counts, gamma^n, or 0 where the episode terminated"""
     next_observations: PyTorchObs
+    masks: Tensor | None = None
+    """What is allowed, bool [B, D]; everything if None"""
+    next_masks: Tensor | None = None
 
     @classmethod
-    def from_replay(cls, samples: Any, codec: ActionCodec, gamma: float) -> Batch:
+    def from_replay(
+        cls, samples: Any, codec: ActionCodec, gamma: float, stored_masks: StoredMasks | None = None
+    ) -> Batch:
         """From the samples of any SB3 replay buffer.
 
         :param samples: ``ReplayBufferSamples`` or ``DictReplayBufferSamples``
         :param gamma: the discount of one step, where the samples bring none of their own
+        :param stored_masks: how the observations hold masks, if they do
         """
         discounts = gamma if samples.discounts is None else samples.discounts
+        observations, next_observations, masks, next_masks = samples.observations, samples.next_observations, None, None
+        if stored_masks is not None:
+            observations, masks = stored_masks.split(observations)
+            next_observations, next_masks = stored_masks.split(next_observations)
         return cls(
-            observations=samples.observations,
+            observations=observations,
             actions=codec.encode(samples.actions),
             rewards=samples.rewards.reshape(-1),
             discounts=(discounts * (1.0 - samples.dones)).reshape(-1),
-            next_observations=samples.next_observations,
+            next_observations=next_observations,
+            masks=masks,
+            next_masks=next_masks,
         )

@@ -22,7 +22,7 @@ LOG_ENT_COEF_RANGE = (-10.0, 2.0)
 class Learner:
     """Holds the networks and what changes while they learn.
 
-    ``temperature``, ``target_entropy`` and ``tau`` are 0-d tensors on the device, filled in place by whoever keeps the
+    ``temperature``, ``target_fraction`` (of the greatest entropy) and ``tau`` are 0-d tensors on the device, filled in place by whoever keeps the
     schedules.
 
     :param critic_target: follows ``critic``, in evaluation mode
@@ -59,7 +59,7 @@ class Learner:
 
         device = actor.device
         self.temperature = torch.ones((), device=device)
-        self.target_entropy = torch.zeros((), device=device)
+        self.target_fraction = torch.zeros((), device=device)
         self.tau = torch.zeros((), device=device)
 
         self._actor_parameters = _optimized(actor.optimizer)
@@ -88,10 +88,10 @@ class Learner:
         critic_loss, q_value = self.critic_loss(batch, ent_coef)
         self._descend(self.critic.optimizer, critic_loss, self._critic_parameters)
 
-        actor_loss, entropy = self.actor_loss(batch, ent_coef)
+        actor_loss, entropy, target_entropy = self.actor_loss(batch, ent_coef)
         self._descend(self.actor.optimizer, actor_loss, self._actor_parameters)
 
-        ent_coef_loss = self.tune_ent_coef(entropy)
+        ent_coef_loss = self.tune_ent_coef(entropy, target_entropy)
         if track_targets:
             self.track_targets()
         return Metrics(
@@ -100,6 +100,7 @@ class Learner:
             ent_coef_loss=ent_coef_loss,
             ent_coef=ent_coef,
             entropy=entropy.mean(),
+            target_entropy=target_entropy.mean(),
             q_value=q_value,
         )
 
@@ -107,19 +108,23 @@ class Learner:
         """The critics' loss, and the mean of their values."""
         values = self.critic.action_values(batch.observations)(batch.actions)
         with torch.no_grad():
-            next_policy = self.actor.distribution(batch.next_observations)
+            next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
             next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
         return losses.critic_loss(values, target), values.detach().mean()
 
-    def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
-        """The actor's loss, and the policy's entropy [B], detached."""
-        policy = self.actor.distribution(batch.observations)
+    def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The actor's loss, the policy's entropy [B], detached, and what it should be, [B] or [].
+
+        Where masks leave fewer actions, the target is the same fraction of a smaller greatest entropy.
+        """
+        policy = self.actor.distribution(batch.observations, batch.masks)
         action_value = self.estimator(policy, self.action_value(batch.observations), self.temperature)
         entropy = policy.entropy()
-        return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach()
+        target_entropy = self.target_fraction * policy.max_entropy()
+        return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach(), target_entropy
 
     def action_value(self, observations: PyTorchObs) -> ActionValue:
         """What the actor is to maximise: the value of actions at these observations.
@@ -129,11 +134,11 @@ class Learner:
         """
         return AggregatedValues(self.critic.action_values(observations), losses.average)
 
-    def tune_ent_coef(self, entropy: Tensor) -> Tensor:
+    def tune_ent_coef(self, entropy: Tensor, target_entropy: Tensor) -> Tensor:
         """Moves the coefficient towards the one that gives the target entropy, if it is learned."""
         if self.log_ent_coef is None or self.ent_coef_optimizer is None:
             return torch.zeros_like(self.temperature)
-        loss = losses.ent_coef_loss(self.log_ent_coef, entropy, self.target_entropy)
+        loss = losses.ent_coef_loss(self.log_ent_coef, entropy, target_entropy)
         self._descend(self.ent_coef_optimizer, loss, [self.log_ent_coef])
         with torch.no_grad():
             self.log_ent_coef.clamp_(*LOG_ENT_COEF_RANGE)

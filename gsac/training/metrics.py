@@ -16,6 +16,7 @@ class Metrics(NamedTuple):
     ent_coef_loss: Tensor
     ent_coef: Tensor
     entropy: Tensor
+    target_entropy: Tensor
     q_value: Tensor
 
 

@@ -33,7 +33,7 @@ def make_learner(
         settings["ent_coef_optimizer"] = torch.optim.Adam([log_ent_coef], lr=lr, fused=True)
     learner = Learner(policy.actor, policy.critic, policy.critic_target, **(settings | kwargs))
     learner.tau.fill_(0.05)
-    learner.target_entropy.fill_(0.5)
+    learner.target_fraction.fill_(0.3)
     policy.set_training_mode(True)
     return policy, learner
 
@@ -106,7 +106,7 @@ def test_a_step_moves_every_network_and_leaves_no_gradient_of_the_actors_loss_on
     learner.step(batch)
     assert all(all(moved(part, old)) for part, old in zip(parts, before, strict=True))
     policy.critic.optimizer.zero_grad()
-    loss, _ = learner.actor_loss(batch, torch.tensor(0.3))
+    loss, *_ = learner.actor_loss(batch, torch.tensor(0.3))
     learner._descend(policy.actor.optimizer, loss, learner._actor_parameters)
     assert all(parameter.grad is None for parameter in policy.critic.parameters())
 
@@ -118,7 +118,7 @@ def test_with_a_single_choice_the_default_gradient_of_the_actor_is_the_exact_one
         policy, learner = make_learner(spaces.Discrete(5), estimator=ESTIMATORS[estimator])
         batch = make_batch(policy, n=200)
         torch.manual_seed(len(gradients))  # other samples each time
-        loss, _ = learner.actor_loss(batch, learner.ent_coef)
+        loss, *_ = learner.actor_loss(batch, learner.ent_coef)
         gradients.append(torch.autograd.grad(loss, policy.actor.logits[0].weight)[0])
     assert torch.allclose(gradients[0], gradients[2], atol=1e-6)
     assert torch.allclose(gradients[1], gradients[2], atol=1e-6)
@@ -154,9 +154,8 @@ def test_polyak_by_hand_and_off():
 def test_the_coefficient_follows_the_entropy_and_stays_in_its_range():
     for target, end in ((1.79, LOG_ENT_COEF_RANGE[1]), (0.001, LOG_ENT_COEF_RANGE[0])):
         _, learner = make_learner(spaces.MultiDiscrete([2, 3]), lr=1.0)
-        learner.target_entropy.fill_(target)
         for _ in range(30):
-            learner.tune_ent_coef(torch.tensor([1.0]))
+            learner.tune_ent_coef(torch.tensor([1.0]), torch.tensor(target))
         assert learner.log_ent_coef.item() == pytest.approx(end)
 
 
