@@ -3,6 +3,7 @@
 from gsac.algorithms.gsac import GSAC
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.callbacks import GradientDiagnostics
+from gsac.checkpoint import Checkpoint, resume
 from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
@@ -15,6 +16,7 @@ __all__ = [
     "GSAC",
     "REINFORCE",
     "RLOO",
+    "Checkpoint",
     "CnnPolicy",
     "Constant",
     "Cosine",
@@ -29,4 +31,5 @@ __all__ = [
     "Piecewise",
     "Reinforce",
     "__version__",
+    "resume",
 ]

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedWriter
 from pathlib import Path
+
+UNFINISHED = ".part"
+
+
+def remove_unfinished(path: str | os.PathLike[str]) -> None:
+    """Removes what processes that were killed while writing ``path`` have left beside it."""
+    path = Path(path)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
+        left.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -18,7 +28,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     try:
         with unfinished.open("wb") as file:
             yield file

@@ -46,6 +46,11 @@ class Algorithm(BaseAlgorithm):
         # The last steps may go beyond the run's end, and no schedule was made for that.
         return value_at(schedule, max(self._current_progress_remaining, 0.0), self._n_updates)
 
+    @property
+    def remaining_timesteps(self) -> int:
+        """Steps that the last ``learn()`` was to make and has not made yet."""
+        return max(self._total_timesteps - self.num_timesteps, 0)
+
     def _limited_threads(self) -> AbstractContextManager[None]:
         n_parameters = sum(parameter.numel() for parameter in self.policy.parameters())
         return torch_threads(choose_threads(self.num_threads, n_parameters, self.device))
