@@ -188,6 +188,20 @@ def load(
     return model, env_id, env
 
 
+def load_to_export(path: Path, env_id: str | None, algo: str | None = None) -> Algorithm:
+    """The model of a run's folder or of a file in it, on the CPU, with its environment if one is known.
+
+    :param env_id: the environment, where no ``config.json`` beside the model tells it
+    :param algo: as in :func:`load_model`
+    :raises ValueError: no model there, or an environment that does not fit the model
+    """
+    file = model_file(path)
+    env_id = env_id or run_config(file).get("env")
+    if env_id is not None:
+        check_env(env_id)
+    return load_model(file, None if env_id is None else make_vec_env(env_id, 1), "cpu", algo)
+
+
 def model_file(path: Path) -> Path:
     """The model's file, where ``path`` may be a run's folder.
 
