@@ -13,7 +13,6 @@ import torch
 from environments import Images
 from gymnasium import spaces
 from problems import Match
-from scipy.stats import chisquare
 
 from gsac import GSAC, REINFORCE, cli
 from gsac.onnx_export import export_onnx
@@ -125,12 +124,14 @@ def test_sampled_actions_are_the_greatest_perturbed_logits_and_have_the_policys_
     classes = torch.stack([part.argmax(-1) for part in perturbed], -1).numpy()
     assert np.array_equal(actions.reshape(n, -1), classes + np.array(codec.start))
     for group, probs in enumerate(policy.probs.detach()[0].split(codec.groups.sizes)):
+        expected = n * probs.double().numpy()
         counts = np.bincount(classes[:, group], minlength=len(probs))
-        assert chisquare(counts, n * probs.double().numpy() / probs.double().sum().item()).pvalue > 1e-4
+        assert ((counts - expected) ** 2 / expected).sum() < 25.0  # chi-square, up to 4 degrees: once in 20,000 times
 
 
-@pytest.mark.parametrize("stochastic", [False, True])
-@pytest.mark.parametrize("action_space", ACTION_SPACES, ids=str)
+@pytest.mark.parametrize(
+    ("action_space", "stochastic"), [*((space, True) for space in ACTION_SPACES), (ACTION_SPACES[1], False)], ids=str
+)
 def test_masked_classes_are_never_chosen(action_space, stochastic, tmp_path):
     model = sharpened(GSAC("MlpPolicy", Match(action_space), **QUICK))
     run = session(model, tmp_path / "policy.onnx", stochastic=stochastic, masks=True)

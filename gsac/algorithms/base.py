@@ -6,7 +6,6 @@ import io
 import pathlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from inspect import signature
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -175,7 +174,7 @@ class Algorithm(BaseAlgorithm):
 
     def _constructor_arguments(self) -> dict[str, Any]:
         """As they were given, but for those that are no part of a model."""
-        names = signature(type(self).__init__).parameters.keys() - weights.NOT_ARGUMENTS
+        names = [name for name in weights.parameters(type(self)) if name not in weights.NOT_ARGUMENTS]
         return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in names}
 
 

@@ -17,7 +17,7 @@ import json
 import os
 from dataclasses import dataclass
 from functools import reduce
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ from gsac.space_json import space_from_json, space_to_json
 SUFFIX = ".safetensors"
 FORMAT = 1
 NO_DIGEST = "0" * 64
-NOT_ARGUMENTS = {"self", "policy", "env", "device", "tensorboard_log", "_init_setup_model"}
+NOT_ARGUMENTS = {"policy", "env", "device", "tensorboard_log", "_init_setup_model"}
 """What a constructor takes that says where a model runs, or that has a place of its own in the file."""
 
 
@@ -140,10 +140,10 @@ def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[
         raise ValueError(
             f"{weights.path} holds a model of {weights.algorithm}: use {weights.algorithm}.from_weights(...)."
         )
-    known = signature(kind.__init__).parameters
+    known = parameters(kind)
     unknown = [name for name in (*given, *weights.arguments) if name not in known]
     if unknown:
-        raise TypeError(f"{kind.__name__} has no argument {unknown[0]!r}: it has {', '.join(list(known)[1:])}.")
+        raise TypeError(f"{kind.__name__} has no argument {unknown[0]!r}: it has {', '.join(known)}.")
     missing = [name for name in weights.to_pass if not _is_given(name, given)]
     if missing:
         first = missing[0].split(".")
@@ -191,6 +191,18 @@ def tensors_of(model: BaseAlgorithm) -> dict[str, Tensor]:
     policy: Any = getattr(model.policy, "_orig_mod", model.policy)  # of a compiled one
     variables = {name: reduce(getattr, name.split("."), model) for name in model._get_torch_save_params()[1]}
     return {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()} | variables
+
+
+def parameters(kind: type[BaseAlgorithm]) -> list[str]:
+    """The names of the constructor's arguments; of the base class's as well, where it passes any on to that."""
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            own = list(signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+            names |= {p.name: None for p in own if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
+            if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in own):
+                break
+    return list(names)
 
 
 def _metadata(path: Path, whole: bytes) -> dict[str, str]:

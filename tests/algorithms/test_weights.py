@@ -345,6 +345,24 @@ def test_what_is_no_plain_data_is_asked_for_when_the_model_is_loaded(tmp_path):
         GSAC.from_weights(tmp_path / "model", gama=0.9, **missing)
 
 
+class Greedy(GSAC):
+    """A subclass with an argument of its own, which passes the others on."""
+
+    def __init__(self, policy, env, greed=1.0, **kwargs):
+        super().__init__(policy, env, **kwargs)
+        self.greed = greed
+
+
+def test_subclasses_keep_their_own_arguments_and_those_they_pass_on(tmp_path):
+    model = Greedy("MlpPolicy", "CartPole-v1", greed=0.5, gamma=0.9, **SMALL)
+    model.save_weights(tmp_path / "model")
+    loaded = Greedy.from_weights(tmp_path / "model", device="cpu")
+    assert (loaded.greed, loaded.gamma) == (0.5, 0.9)
+    assert same(loaded, model)
+    with pytest.raises(TypeError, match="no argument 'greed'"):
+        GSAC.from_weights(tmp_path / "model", device="cpu")
+
+
 def test_hindsight_buffers_are_known_by_name(tmp_path):
     from stable_baselines3.common.envs import BitFlippingEnv
 
