@@ -20,6 +20,7 @@ import tyro
 
 from gsac import compare, experiment
 from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.weights import SUFFIX
 from gsac.estimators import ESTIMATORS
 from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
@@ -218,6 +219,8 @@ def run_export(command: Export) -> None:
         fail("Nothing is to be written: pass --onnx FILE.onnx, --weights FILE.safetensors, or both.")
     if command.onnx is None and (command.stochastic or command.masks):
         fail("--stochastic and --masks say what an ONNX file does: pass --onnx FILE.onnx.")
+    if command.weights is not None and command.weights.suffix != SUFFIX:
+        fail(f"--weights {command.weights} has another suffix than {SUFFIX}, by which the file is known: add it.")
     try:
         model = experiment.load_to_export(command.path, command.env, command.algo)
         if command.onnx is not None:

@@ -133,7 +133,8 @@ def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[
 
     Of ``policy_kwargs`` and its like, only the entries that are given are replaced.
 
-    :raises ValueError: a model of another algorithm, or an argument that the file cannot hold is not given
+    :raises ValueError: a model of another algorithm or with arguments of another class, or an argument that the file
+        cannot hold is not given
     :raises TypeError: the constructor has no such argument
     """
     if weights.algorithm != _algorithm(kind):
@@ -141,7 +142,13 @@ def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[
             f"{weights.path} holds a model of {weights.algorithm}: use {weights.algorithm}.from_weights(...)."
         )
     known = parameters(kind)
-    unknown = [name for name in (*given, *weights.arguments) if name not in known]
+    foreign = [name for name in weights.arguments if name not in known or name in NOT_ARGUMENTS]
+    if foreign:
+        raise ValueError(
+            f"{weights.path} has the argument {foreign[0]!r}, which {kind.__name__} does not take from a file: use the "
+            "version or the subclass that wrote it."
+        )
+    unknown = [name for name in given if name not in known]
     if unknown:
         raise TypeError(f"{kind.__name__} has no argument {unknown[0]!r}: it has {', '.join(known)}.")
     missing = [name for name in weights.to_pass if not _is_given(name, given)]

@@ -359,7 +359,7 @@ def test_subclasses_keep_their_own_arguments_and_those_they_pass_on(tmp_path):
     loaded = Greedy.from_weights(tmp_path / "model", device="cpu")
     assert (loaded.greed, loaded.gamma) == (0.5, 0.9)
     assert same(loaded, model)
-    with pytest.raises(TypeError, match="no argument 'greed'"):
+    with pytest.raises(ValueError, match="has the argument 'greed', which GSAC does not take"):
         GSAC.from_weights(tmp_path / "model", device="cpu")
 
 
@@ -406,6 +406,7 @@ def rewritten(path, change):
         (lambda file: file.update(format=2), "has format 2, and this version reads 1"),
         (lambda file: file.pop("arguments"), "lacks 'arguments'"),
         (lambda file: file["arguments"].update(estimator={":os:": "system"}), "'system' is not among"),
+        (lambda file: file["arguments"].update(tensorboard_log="/etc"), "has the argument 'tensorboard_log'"),
         (lambda file: file["arguments"].update(estimator={":torch.nn:": "Tanh", "a": 1}), "no settings"),
         (lambda file: file.update(action_space={"space": "Text"}), "describes no space|can be read"),
         (lambda file: file.update(action_space=3), "describes no space"),
