@@ -1,4 +1,4 @@
-"""The command line: ``gsac train``, ``gsac evaluate``, ``gsac compare``. Flags are the constructors' arguments."""
+"""The command line: ``gsac train``, ``evaluate``, ``export`` and ``compare``. Flags are the constructors' arguments."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ import tyro
 
 from gsac import compare, experiment
 from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.weights import SUFFIX
 from gsac.estimators import ESTIMATORS
 from gsac.files import atomic_write
 from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.onnx_export import export_onnx
 from gsac.processes import available_cores
 from gsac.run_file import RunFile
 
@@ -52,11 +54,11 @@ class Evaluate:
     """Evaluate a trained model."""
 
     path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
-    """A run's folder, or a model's .zip file."""
+    """A run's folder, or a model's .zip or .safetensors file."""
     env: str | None = None
     """The environment, where no config.json beside the model names it."""
     algo: str | None = None
-    """The algorithm, where no config.json beside the model names it; gsac if not given."""
+    """The algorithm, where neither the file nor a config.json beside it names it; gsac if not given."""
     episodes: int = 20
     """How many episodes."""
     deterministic: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -67,6 +69,26 @@ class Evaluate:
     """Of the episodes."""
     device: str = "auto"
     """Where the networks run: auto, cpu, cuda."""
+
+
+@dataclass
+class Export:
+    """Write a trained model to a file that acts without PyTorch (ONNX), or to one that holds no code (safetensors)."""
+
+    path: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="PATH")]
+    """A run's folder, or a model's .zip or .safetensors file."""
+    onnx: Path | None = None
+    """The ONNX file to write: observations in, the environment's own actions out."""
+    stochastic: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Sample in the ONNX file, by noise that is one of its inputs; otherwise it takes the most probable action."""
+    masks: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Take a mask of the allowed classes as an input of the ONNX file."""
+    weights: Path | None = None
+    """The .safetensors file to write, for GSAC.from_weights()."""
+    env: str | None = None
+    """The environment, where no config.json beside the model names it; only images need it, which come in its order."""
+    algo: str | None = None
+    """The algorithm, where neither the file nor a config.json beside it names it; gsac if not given."""
 
 
 @dataclass
@@ -140,6 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     command = parse(list(sys.argv[1:] if argv is None else argv))
     if isinstance(command, Evaluate):
         run_evaluate(command)
+    elif isinstance(command, Export):
+        run_export(command)
     elif isinstance(command, Compare):
         run_compare(command)
     else:
@@ -187,6 +211,26 @@ def run_evaluate(command: Evaluate) -> None:
         fail(str(error))
     deterministic = not command.stochastic
     report(env_id, experiment.evaluate_model(model, env, command.episodes, deterministic), deterministic)
+
+
+def run_export(command: Export) -> None:
+    """``gsac export``"""
+    if command.onnx is None and command.weights is None:
+        fail("Nothing is to be written: pass --onnx FILE.onnx, --weights FILE.safetensors, or both.")
+    if command.onnx is None and (command.stochastic or command.masks):
+        fail("--stochastic and --masks say what an ONNX file does: pass --onnx FILE.onnx.")
+    if command.weights is not None and command.weights.suffix != SUFFIX:
+        fail(f"--weights {command.weights} has another suffix than {SUFFIX}, by which the file is known: add it.")
+    try:
+        model = experiment.load_to_export(command.path, command.env, command.algo)
+        if command.onnx is not None:
+            export_onnx(model, command.onnx, command.stochastic, command.masks)
+            print(f"{command.onnx}: {'stochastic' if command.stochastic else 'deterministic'} actions")
+        if command.weights is not None:
+            model.save_weights(command.weights)
+            print(f"{command.weights}: networks and arguments")
+    except (ValueError, ImportError, OSError) as error:
+        fail(str(error))
 
 
 def run_compare(command: Compare) -> None:
@@ -250,10 +294,10 @@ def parse(argv: list[str]) -> Any:
     """The command that the arguments ask for. Ends the program with one line and exit code 2 where they are wrong."""
     algo = _option(argv, "--algo") or "gsac"
     train = train_command(algo if algo in experiment.ALGORITHMS else "gsac")
-    commands = {"train": train, "evaluate": Evaluate, "compare": Compare}
+    commands = {"train": train, "evaluate": Evaluate, "export": Export, "compare": Compare}
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         hint = _did_you_mean(argv[0], commands)
-        fail(f"{argv[0]!r} is not a command.{hint} Write gsac train, gsac evaluate or gsac compare.")
+        fail(f"{argv[0]!r} is not a command.{hint} Write gsac followed by {', '.join(commands)}.")
     either: Any = Union[tuple(Annotated[kind, tyro.conf.subcommand(name)] for name, kind in commands.items())]  # noqa: UP007
     complaint = io.StringIO()
     try:

@@ -21,13 +21,15 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
+from gsac.algorithms import weights
 from gsac.algorithms.arguments import check_choice
+from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
 from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.files import atomic_write
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
+ALGORITHMS: dict[str, type[Algorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
 N_EVALUATIONS = 20
 EVALUATION_SEED_OFFSET = 1_000_000
@@ -171,28 +173,69 @@ def load(
 
     :param env_id: the environment, where no ``config.json`` beside the model tells it
     :param seed: of the environment, and of the actions where they are sampled
-    :param algo: the algorithm, where no ``config.json`` tells it; ``"gsac"`` if None
+    :param algo: the algorithm, where neither ``config.json`` nor the file tells it; ``"gsac"`` if None
     :raises ValueError: no model there, or no environment known, or one that does not fit the model
     """
-    file = path / "model.zip" if path.is_dir() else path
-    if not file.is_file():
-        raise ValueError(
-            f"There is no model at {file}: pass a run's folder, or a .zip file that gsac train or model.save() wrote."
-        )
-    config_file = file.parent / "config.json"
-    config = json.loads(config_file.read_text()) if config_file.is_file() else {}
-    env_id = env_id or config.get("env")
+    file = model_file(path)
+    env_id = env_id or run_config(file).get("env")
     if env_id is None:
         raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
     check_env(env_id)
-    check_device(device)
-    algo = algo or config.get("algo", "gsac")
-    check_choice("algo", algo, ALGORITHMS)
-    model = ALGORITHMS[algo].load(file, env=make_vec_env(env_id, 1, seed), device=device)
+    model = load_model(file, make_vec_env(env_id, 1, seed), device, algo)
     env = model.get_env()
     assert env is not None
     model.set_random_seed(seed)  # of the sampled actions; loading had set the training's
     return model, env_id, env
+
+
+def load_to_export(path: Path, env_id: str | None, algo: str | None = None) -> Algorithm:
+    """The model of a run's folder or of a file in it, on the CPU, with its environment if one is known.
+
+    :param env_id: the environment, where no ``config.json`` beside the model tells it
+    :param algo: as in :func:`load_model`
+    :raises ValueError: no model there, or an environment that does not fit the model
+    """
+    file = model_file(path)
+    env_id = env_id or run_config(file).get("env")
+    if env_id is not None:
+        check_env(env_id)
+    return load_model(file, None if env_id is None else make_vec_env(env_id, 1), "cpu", algo)
+
+
+def model_file(path: Path) -> Path:
+    """The model's file, where ``path`` may be a run's folder.
+
+    :raises ValueError: there is none
+    """
+    file = path / "model.zip" if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(
+            f"There is no model at {file}: pass a run's folder, a .zip file that gsac train or model.save() wrote, or a "
+            f"{weights.SUFFIX} file of model.save_weights()."
+        )
+    return file
+
+
+def run_config(file: Path) -> dict[str, Any]:
+    """The configuration of the run that a model's file belongs to; empty if there is none beside it."""
+    config = file.parent / "config.json"
+    return json.loads(config.read_text()) if config.is_file() else {}
+
+
+def load_model(file: Path, env: VecEnv | None, device: str, algo: str | None = None) -> Algorithm:
+    """The model in a file of either format.
+
+    :param algo: the algorithm, where neither ``config.json`` nor the file tells it; ``"gsac"`` if None
+    :raises ValueError: an unknown algorithm or device, or a file that is damaged or holds something else
+    """
+    check_device(device)
+    if file.suffix == weights.SUFFIX:
+        algo = algo or weights.read_weights(file).algorithm.lower()
+    algo = algo or run_config(file).get("algo", "gsac")
+    check_choice("algo", algo, ALGORITHMS)
+    if file.suffix == weights.SUFFIX:
+        return ALGORITHMS[algo].from_weights(file, env, device)
+    return ALGORITHMS[algo].load(file, env, device)
 
 
 def evaluate_model(model: BaseAlgorithm, env: VecEnv, episodes: int, deterministic: bool) -> Evaluation:

@@ -38,3 +38,18 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
     finally:
         with suppress(FileNotFoundError):
             unfinished.unlink()
+
+
+def existing_file(path: str | os.PathLike[str], suffix: str) -> Path:
+    """The file that ``path`` names, with or without its suffix.
+
+    :raises FileNotFoundError: there is none
+    :raises ValueError: it is a folder
+    """
+    path = Path(path)
+    for candidate in (path, Path(f"{path}{suffix}")):
+        if candidate.is_file():
+            return candidate
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder: pass a file, such as {path / f'model{suffix}'}.")
+    raise FileNotFoundError(f"There is no file {path}, nor {path}{suffix}.")

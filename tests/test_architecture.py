@@ -14,6 +14,7 @@ FLOORS = {
     "files": 0,
     "estimators": 1,
     "action_codec": 2,
+    "space_json": 2,
     "networks": 2,
     "policies": 2,
     "training": 3,
@@ -21,6 +22,7 @@ FLOORS = {
     "callbacks": 4,
     "checkpoint": 4,
     "experiment": 5,
+    "onnx_export": 5,
     "peers": 5,
     "processes": 5,
     "run_file": 5,
@@ -35,6 +37,7 @@ NOT_ON_3 = (
     "stable_baselines3.common.off_policy",
 )
 OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable"}
+OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 

@@ -168,12 +168,13 @@ def test_mistakes_in_a_process(tmp_path):
 
 def test_help_names_every_command_and_every_argument_of_the_constructor(tmp_path, capsys):
     for arguments, words in (
-        (["--help"], ["train", "evaluate"]),
+        (["--help"], ["train", "evaluate", "export"]),
         (
             ["train", "--help"],
             ["--temperature", "--target-entropy", "--estimator", "--n-envs", "relaxation", "straight_through"],
         ),
         (["evaluate", "--help"], ["--episodes", "--stochastic"]),
+        (["export", "--help"], ["--onnx", "--stochastic", "--masks", "--weights"]),
     ):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)

@@ -48,3 +48,14 @@ def test_models_move_between_devices(tmp_path):
     moved = GSAC.load(tmp_path / "model", env=Match(SPACES[0]), device="cpu")
     assert all(a.equal(b) for a, b in zip(parameters(model), parameters(moved), strict=True))
     assert moved.learn(150, reset_num_timesteps=False)._n_updates > model._n_updates
+
+
+def test_weights_move_between_devices(tmp_path):
+    model = GSAC("MlpPolicy", Match(SPACES[0]), device="cuda", **QUICK).learn(150)
+    model.save_weights(tmp_path / "model")
+    for device in ("cpu", "cuda"):
+        moved = GSAC.from_weights(tmp_path / "model", Match(SPACES[0]), device=device)
+        assert moved.device.type == device
+        assert all(a.equal(b) for a, b in zip(parameters(model), parameters(moved), strict=True))
+        assert moved.log_ent_coef.item() == model.log_ent_coef.item()
+        assert moved.learn(150, reset_num_timesteps=False)._n_updates > model._n_updates

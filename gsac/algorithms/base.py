@@ -6,21 +6,27 @@ import io
 import pathlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
-from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
 
+from gsac.algorithms import archive, weights
 from gsac.algorithms.arguments import check_number, check_schedule, is_learning_rate
-from gsac.files import atomic_write
+from gsac.files import atomic_write, existing_file
 from gsac.schedules import Schedule, value_at
 from gsac.training.threads import choose_threads, torch_threads
 
+SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
+
 
 class Algorithm(BaseAlgorithm):
-    """Schedules from strings, files written whole, a fitting number of threads. To be named before SB3's own class."""
+    """Schedules from strings, checked files, a fitting number of threads. To be named before SB3's own class."""
 
+    archive_members: ClassVar[tuple[str, ...]]
+    """What a zip file of such a model holds at least."""
     max_grad_norm: Any  # a number or None; SB3's on-policy algorithms declare a number
     num_threads: int | str
 
@@ -61,12 +67,120 @@ class Algorithm(BaseAlgorithm):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Saves as SB3 does, and writes the file whole or not at all: an older one is kept until then."""
+        """Saves as SB3 does, and writes the file whole or not at all: an older one is kept until then.
+
+        It holds everything but the replay buffer, as a zip archive with pickled objects and a checksum. Other people
+        can load it only if they trust you with their machine, see :meth:`load`; :meth:`save_weights` is for them.
+        """
+        buffer = io.BytesIO()
+        super().save(buffer, exclude, include)
+        whole = archive.sealed(buffer.getvalue())
         if not isinstance(path, str | pathlib.Path):
-            return super().save(path, exclude, include)
+            path.write(whole)
+            return
         path = pathlib.Path(path)
         with atomic_write(path if path.suffix else path.with_suffix(".zip")) as file:
-            return super().save(file, exclude, include)
+            file.write(whole)
+
+    @classmethod
+    def load(
+        cls: type[SelfAlgorithm],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfAlgorithm:
+        """Loads what :meth:`save` or SB3 wrote, once the file is known to be whole.
+
+        **The file can run any code**, since Python objects are pickled in it: load only what you or people you trust
+        have made. :meth:`from_weights` has no such danger. The parameters are those of SB3.
+
+        :raises ValueError: a damaged file, or one that holds something else; nothing in it has been unpickled
+        :raises FileNotFoundError: there is no such file
+        """
+        return super().load(cls._checked(path), env, device, custom_objects, print_system_info, force_reset, **kwargs)
+
+    def set_parameters(
+        self,
+        load_path_or_dict: str | TensorDict,
+        exact_match: bool = True,
+        device: torch.device | str = "auto",
+    ) -> None:
+        """Gives the model the networks of a file that :meth:`save` wrote, or of a dictionary, as SB3 does.
+
+        :raises ValueError: a damaged file, or parameters that are not the model's
+        """
+        if not isinstance(load_path_or_dict, dict):
+            load_path_or_dict = self._checked(load_path_or_dict)  # type: ignore[assignment]
+        super().set_parameters(load_path_or_dict, exact_match, device)
+
+    @classmethod
+    def _checked(cls, path: str | pathlib.Path | io.BufferedIOBase) -> io.BytesIO:
+        if isinstance(path, str | pathlib.Path):
+            path = existing_file(path, ".zip")
+            whole, name = path.read_bytes(), str(path)
+        else:
+            path.seek(0)
+            whole, name = path.read(), str(getattr(path, "name", "The stream"))
+        return archive.checked(whole, name, cls.archive_members, cls.__name__)
+
+    def save_weights(self, path: str | pathlib.Path) -> None:
+        """Writes the networks and the constructor's arguments to a file without code, whole or not at all.
+
+        It is a safetensors file, see :mod:`gsac.algorithms.weights`, and gets that suffix where ``path`` has none.
+        Arguments that are functions or classes of your own cannot be written: the file names them, and
+        :meth:`from_weights` asks for them. The optimisers' state, the replay buffer, ``device`` and ``tensorboard_log``
+        are left out.
+
+        :raises ValueError: a space that has no form in JSON
+        """
+        weights.write_weights(path, self, self._constructor_arguments())
+
+    @classmethod
+    def from_weights(
+        cls: type[SelfAlgorithm],
+        path: str | pathlib.Path,
+        env: GymEnv | str | None = None,
+        device: torch.device | str = "auto",
+        **arguments: Any,
+    ) -> SelfAlgorithm:
+        """The model that :meth:`save_weights` wrote. No code in the file is run, and nothing is unpickled.
+
+        :param env: to train on or to evaluate with; its spaces must be those of the file. Not needed to predict
+        :param device: where the networks run
+        :param arguments: of the constructor, which replace those in the file; of ``policy_kwargs`` entry by entry
+        :raises ValueError: a damaged file, or one that holds something else; spaces or shapes that do not fit; an
+            argument that the file could not hold and that is not given here
+        :raises FileNotFoundError: there is no such file
+        :raises TypeError: the constructor has no such argument
+        """
+        read = weights.read_weights(path)
+        complete = weights.complete_arguments(read, cls, arguments)
+        if env is None:
+            model = cls(env=None, device=device, _init_setup_model=False, **complete)  # type: ignore[call-arg]
+            model.observation_space, model.action_space = read.observation_space, read.action_space
+            model.n_envs = 1
+            model._setup_model()
+        else:
+            wrapped = cls._wrap_env(maybe_make_env(env, 0), complete.get("verbose", 0))
+            for name in ("observation_space", "action_space"):
+                here, there = getattr(wrapped, name), getattr(read, name)
+                if here != there:
+                    raise ValueError(
+                        f"The environment's {name} {here} is not that of the model in {read.path}, {there}: pass the "
+                        "environment that it was trained on, wrapped as it was then."
+                    )
+            model = cls(env=wrapped, device=device, **complete)
+        weights.put_back(read, model)
+        return model
+
+    def _constructor_arguments(self) -> dict[str, Any]:
+        """As they were given, but for those that are no part of a model."""
+        names = [name for name in weights.parameters(type(self)) if name not in weights.NOT_ARGUMENTS]
+        return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in names}
 
 
 def check_learning_rate(name: str, value: float | str | Schedule) -> Schedule:

@@ -97,6 +97,13 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
         "CnnPolicy": CnnPolicy,
         "MultiInputPolicy": MultiInputPolicy,
     }
+    archive_members: ClassVar[tuple[str, ...]] = (
+        "data",
+        "policy.pth",
+        "actor.optimizer.pth",
+        "critic.optimizer.pth",
+        "pytorch_variables.pth",
+    )
     policy: GSACPolicy
     actor: Actor
     critic: Critic
@@ -337,6 +344,14 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
             "_last_masks",
             "_estimator_schedules",
         ]
+
+    def _constructor_arguments(self) -> dict[str, Any]:
+        arguments = super()._constructor_arguments()
+        if self.replay_buffer_class is self._chosen_buffer_class:
+            arguments["replay_buffer_class"] = None
+            kwargs = self.replay_buffer_kwargs.items()
+            arguments["replay_buffer_kwargs"] = {k: v for k, v in kwargs if k not in ("n_steps", "gamma")}
+        return arguments
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

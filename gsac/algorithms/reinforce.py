@@ -88,6 +88,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         "CnnPolicy": ActorCriticCnnPolicy,
         "MultiInputPolicy": MultiInputActorCriticPolicy,
     }
+    archive_members: ClassVar[tuple[str, ...]] = ("data", "policy.pth", "policy.optimizer.pth", "value_optimizer.pth")
     rollout_buffer: Episodes  # type: ignore[assignment]  # SB3's own are of a length known in advance
     policy: ActorCriticPolicy
 
