@@ -24,6 +24,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
+from gsac.algorithms import archive
 from gsac.algorithms.arguments import check_number
 from gsac.algorithms.gsac import GSAC
 from gsac.files import atomic_write, remove_unfinished
@@ -111,9 +112,12 @@ def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequen
     saved = io.BytesIO()
     model.save(saved)
     contents = (saved.getvalue(), cloudpickle.dumps(_trimmed(model.replay_buffer)), cloudpickle.dumps(state))
-    with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as members:
         for name, content in zip(MEMBERS, contents, strict=True):
-            archive.writestr(name, content)
+            members.writestr(name, content)
+    with atomic_write(path) as file:
+        file.write(archive.sealed(whole.getvalue()))
     return reason
 
 
@@ -162,13 +166,9 @@ def resume(
 
 def _read(path: Path) -> dict[str, bytes]:
     """:raises ValueError: not a whole checkpoint; nothing in it has been run"""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sorted(archive.namelist()) != sorted(MEMBERS):
-                raise ValueError(f"{path} is not a checkpoint: it holds {', '.join(archive.namelist()) or 'nothing'}.")
-            return {name: archive.read(name) for name in MEMBERS}  # which compares checksums
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError) as error:
-        raise ValueError(f"{path} is damaged or no checkpoint: {error}.") from None
+    whole = archive.checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
+    with zipfile.ZipFile(whole) as members:
+        return {name: members.read(name) for name in MEMBERS}
 
 
 def _generators() -> dict[str, Any]:

@@ -87,7 +87,7 @@ def test_fifty_kills_lose_no_checkpoint(tmp_path):
         steps = resume(file, make_env("plain", 1), device="cpu").num_timesteps
         assert steps >= reached
         reached = steps
-    assert reached > 100
+    assert reached > 10
     assert killed_in_writing > 0
     resume(file, make_env("plain", 1), device="cpu").learn(4, callback=Checkpoint(file), reset_num_timesteps=False)
     assert [path.name for path in tmp_path.iterdir()] == ["run.ckpt"]
@@ -179,10 +179,10 @@ def test_damaged_files_are_refused_or_whole(tmp_path):
         refused += str(file) in message
         assert message == "" or str(file) in message
         assert loaded is None or torch.nn.utils.parameters_to_vector(loaded.policy.parameters()).equal(weights)
-    assert refused >= 90
+    assert refused >= 99
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("other.txt", "")
-    with pytest.raises(ValueError, match=r"run.ckpt is not a checkpoint: it holds other.txt"):
+    with pytest.raises(ValueError, match=r"run.ckpt holds no checkpoint: buffer.pkl, model.zip, state.pkl is missing"):
         resume(file, make_env("plain", 1))
     with pytest.raises(FileNotFoundError):
         resume(tmp_path / "none.ckpt", make_env("plain", 1))

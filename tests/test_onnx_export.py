@@ -209,7 +209,7 @@ def test_a_file_of_weights_tells_the_command_its_algorithm(tmp_path, capsys):
         (["model.zip", "--weights", "a.safetensors", "--masks"], "pass --onnx"),
         (["model.zip", "--weights", "weights.bin"], "--weights weights.bin has another suffix than .safetensors"),
         (["nowhere", "--onnx", "a.onnx"], "no model at nowhere"),
-        (["damaged.zip", "--onnx", "a.onnx"], "damaged.zip holds no model"),
+        (["damaged.zip", "--onnx", "a.onnx"], "damaged.zip holds no GSAC model"),
         (["reinforce.safetensors", "--onnx", "a.onnx"], "The policy of REINFORCE cannot be exported"),
     ],
     ids=" ".join,

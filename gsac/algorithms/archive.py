@@ -32,29 +32,29 @@ def sealed(archive: bytes) -> bytes:
     return whole + _digest(whole)
 
 
-def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str) -> io.BytesIO:
+def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str, advice: str) -> io.BytesIO:
     """The archive as it is, once it is known to be whole.
 
     :param name: of the file, for the error
     :param members: that it must have
-    :param kind: whose model it should hold, for the error
+    :param kind: what it should hold, such as "GSAC model", for the error
+    :param advice: which file to pass, for the error
     :raises ValueError: the archive is damaged, or holds something else
     """
     if not archive.startswith(b"PK"):
         what = "it is not a zip file" if archive else "it is empty"
-        raise ValueError(
-            f"{name} holds no model: {what}. Pass a file that save() wrote; {kind}.from_weights() reads those of "
-            "save_weights()."
-        )
+        raise ValueError(f"{name} holds no {kind}: {what}. {advice}")
     if archive[:-DIGEST_SIZE].endswith(SEAL):
         if archive[-DIGEST_SIZE:] != _digest(archive[:-DIGEST_SIZE]):
             raise ValueError(f"{name} is damaged: its SHA-256 is not the one that was written at its end.")
     elif not _ends_without_comment(archive):
-        raise ValueError(f"{name} is damaged: a model's zip file does not end like this. It may have been cut off.")
+        raise ValueError(
+            f"{name} is damaged: a zip file with a {kind} does not end like this. It may have been cut off."
+        )
     found = _members(archive, name)
     missing = sorted(set(members) - found)
     if missing:
-        raise ValueError(f"{name} holds no {kind} model: {', '.join(missing)} is missing among {sorted(found)}.")
+        raise ValueError(f"{name} holds no {kind}: {', '.join(missing)} is missing among {sorted(found)}.")
     return io.BytesIO(archive)
 
 

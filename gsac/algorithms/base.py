@@ -125,7 +125,9 @@ class Algorithm(BaseAlgorithm):
         else:
             path.seek(0)
             whole, name = path.read(), str(getattr(path, "name", "The stream"))
-        return archive.checked(whole, name, cls.archive_members, cls.__name__)
+        kind = cls.__name__
+        advice = f"Pass a file that save() wrote; {kind}.from_weights() reads those of save_weights()."
+        return archive.checked(whole, name, cls.archive_members, f"{kind} model", advice)
 
     def save_weights(self, path: str | pathlib.Path) -> None:
         """Writes the networks and the constructor's arguments to a file without code, whole or not at all.
