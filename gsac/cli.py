@@ -120,6 +120,18 @@ class Compare:
     """The folder of runs, picture and table; logs/ENV/compare if not given."""
 
 
+@dataclass
+class Resume:
+    """Go on with a stopped run of GSAC from its last checkpoint: weight for weight as if it had not been stopped."""
+
+    resume: Path
+    """The run's folder."""
+    device: str = "auto"
+    """Where the networks run: auto, cpu, cuda."""
+    progress_bar: bool = True
+    """Show the progress."""
+
+
 def train_command(algo: str) -> type:
     """A dataclass whose fields are what ``gsac train --algo ALGO`` takes."""
     algorithm = experiment.ALGORITHMS[algo]
@@ -146,6 +158,8 @@ def train_command(algo: str) -> type:
         ),
         ("progress_bar", _flag(bool, "Show the progress."), field(default=True)),
     ]
+    if algo == "gsac":
+        own.append(("checkpoint_every", _flag(int, "Steps between checkpoints."), field(default=10_000)))
     hints = get_type_hints(algorithm.__init__)
     for name, parameter in signature(algorithm.__init__).parameters.items():
         kind = _flag_type(name, hints.get(name, Any))
@@ -153,7 +167,10 @@ def train_command(algo: str) -> type:
             names = f" The names are {', '.join(NAMES[name])}." if name in NAMES else ""
             own.append((name, _flag(kind, described[name] + names), field(default=parameter.default)))
     command = make_dataclass("Train", own)
-    command.__doc__ = "Train an agent, with evaluations on the way; keeps the last model and the best."
+    command.__doc__ = (
+        "Train an agent, with evaluations on the way; keeps the last model and the best. "
+        "Or go on with a stopped run: gsac train --resume FOLDER."
+    )
     return command
 
 
@@ -172,8 +189,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run_train(command: Any) -> None:
     """``gsac train``"""
-    for name in ("total_timesteps", "n_envs", "eval_episodes"):
-        at_least_1(name, getattr(command, name))
+    if isinstance(command, Resume):
+        try:
+            prepared = experiment.prepare_to_go_on(command.resume, command.device)
+        except (ValueError, FileNotFoundError) as error:
+            fail(str(error))
+        train(prepared, command.progress_bar)
+        return
+    for name in ("total_timesteps", "n_envs", "eval_episodes", "checkpoint_every"):
+        at_least_1(name, getattr(command, name, 1))
     accepted = signature(experiment.ALGORITHMS[command.algo].__init__).parameters.keys() - NOT_FLAGS
     run = experiment.Run(
         algo=command.algo,
@@ -186,18 +210,27 @@ def run_train(command: Any) -> None:
         device=command.device,
         arguments={f.name: getattr(command, f.name) for f in fields(command) if f.name in accepted},
         n_eval_episodes=command.eval_episodes,
+        checkpoint_every=getattr(command, "checkpoint_every", experiment.Run.checkpoint_every),
     )
     try:
         prepared = experiment.prepare(run)
     except (ValueError, TypeError, AssertionError) as error:
         fail(str(error))
+    train(prepared, command.progress_bar)
+
+
+def train(prepared: experiment.Prepared, progress_bar: bool) -> None:
+    """Trains and says what came out."""
+    folder = prepared.run.folder
     try:
-        evaluation = prepared.train(command.progress_bar)
+        evaluation = prepared.train(progress_bar)
     except KeyboardInterrupt:
-        print(f"gsac: stopped; the model as it was is in {run.folder}", file=sys.stderr)
+        print(f"gsac: stopped; the model as it was is in {folder}", file=sys.stderr)
+        if (folder / experiment.CHECKPOINT).exists():
+            print(f"gsac: to go on from its last checkpoint: gsac train --resume {folder}", file=sys.stderr)
         raise SystemExit(130) from None
-    print(f"To watch it: tensorboard --logdir {run.folder}. To use it: gsac evaluate {run.folder}")
-    report(command.env, evaluation, deterministic=True)
+    print(f"To watch it: tensorboard --logdir {folder}. To use it: gsac evaluate {folder}")
+    report(prepared.run.env, evaluation, deterministic=True)
 
 
 def run_evaluate(command: Evaluate) -> None:
@@ -293,7 +326,8 @@ def report(env_id: str, evaluation: experiment.Evaluation, deterministic: bool) 
 def parse(argv: list[str]) -> Any:
     """The command that the arguments ask for. Ends the program with one line and exit code 2 where they are wrong."""
     algo = _option(argv, "--algo") or "gsac"
-    train = train_command(algo if algo in experiment.ALGORITHMS else "gsac")
+    resumes = argv[:1] == ["train"] and _option(argv, "--resume") is not None
+    train = Resume if resumes else train_command(algo if algo in experiment.ALGORITHMS else "gsac")
     commands = {"train": train, "evaluate": Evaluate, "export": Export, "compare": Compare}
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         hint = _did_you_mean(argv[0], commands)

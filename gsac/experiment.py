@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.logger import configure
+from stable_baselines3.common.logger import Logger, make_output_format
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -27,10 +28,12 @@ from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
 from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
+from gsac.checkpoint import Checkpoint, resume
 from gsac.files import atomic_write
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
+CHECKPOINT = "checkpoint.ckpt"
 N_EVALUATIONS = 20
 EVALUATION_SEED_OFFSET = 1_000_000
 """Evaluation environments are seeded apart from those that the agent trained in."""
@@ -97,6 +100,7 @@ class Run:
     :param folder: for the run's files
     :param arguments: of the algorithm's constructor
     :param n_eval_episodes: of the final evaluation; those on the way take half as many
+    :param checkpoint_every: steps from one checkpoint to the next; GSAC only
     """
 
     algo: str
@@ -109,6 +113,7 @@ class Run:
     device: str = "auto"
     arguments: dict[str, Any] = field(default_factory=dict)
     n_eval_episodes: int = 20
+    checkpoint_every: int = 10_000
 
 
 @dataclass
@@ -116,32 +121,33 @@ class Prepared:
     """A run whose environment and model have been made, so that nothing in its settings can fail any more."""
 
     run: Run
-    model: BaseAlgorithm
+    model: Algorithm
     eval_env: VecEnv
+    evaluations: EvalWithMasksCallback
 
     def train(self, progress_bar: bool = True) -> Evaluation:
         """Trains and fills the folder.
 
-        It then holds ``config.json``, TensorBoard events, ``progress.csv``, ``evaluations.npz``, ``best_model.zip`` and
-        ``model.zip``.
+        It then holds ``config.json``, TensorBoard events, ``progress.csv``, ``evaluations.npz``, ``best_model.zip``,
+        ``model.zip``, and of GSAC ``checkpoint.ckpt``. A run that goes on has its own ``progress_STEPS.csv``.
 
         :return: the evaluation of the final model, deterministic
         """
         run, model, folder = self.run, self.model, self.run.folder
-        config = asdict(run) | {"folder": str(folder), "device": str(model.device), "versions": versions()}
-        with atomic_write(folder / "config.json") as file:
-            file.write(json.dumps(config, indent=2).encode())
-        model.set_logger(configure(str(folder), ["tensorboard", "csv"]))
-        evaluate_on_the_way = EvalWithMasksCallback(
-            self.eval_env,
-            best_model_save_path=str(folder),
-            log_path=str(folder),
-            n_eval_episodes=max(run.n_eval_episodes // 2, 1),
-            eval_freq=max(run.total_timesteps // N_EVALUATIONS // run.n_envs, 1),
-            verbose=0,
-        )
+        goes_on = model.num_timesteps > 0
+        if not goes_on:
+            config = asdict(run) | {"folder": str(folder), "device": str(model.device), "versions": versions()}
+            with atomic_write(folder / "config.json") as file:
+                file.write(json.dumps(config, indent=2).encode())
+        suffix = f"_{model.num_timesteps}" if goes_on else ""
+        outputs = [make_output_format(kind, str(folder), suffix) for kind in ("tensorboard", "csv")]
+        model.set_logger(Logger(str(folder), outputs))
+        callbacks: list[BaseCallback] = [self.evaluations]
+        if isinstance(model, GSAC):
+            callbacks.append(Checkpoint(folder / CHECKPOINT, run.checkpoint_every, callbacks=[self.evaluations]))
+        steps = model.remaining_timesteps if goes_on else run.total_timesteps
         try:
-            model.learn(run.total_timesteps, callback=evaluate_on_the_way, progress_bar=progress_bar)
+            model.learn(steps, callback=callbacks, progress_bar=progress_bar, reset_num_timesteps=not goes_on)
         finally:  # what was learned before an interruption or an error is kept as well
             model.save(folder / "model.zip")
         return evaluate_model(model, self.eval_env, run.n_eval_episodes, deterministic=True)
@@ -162,8 +168,46 @@ def prepare(run: Run) -> Prepared:
     env = make_vec_env(run.env, run.n_envs, seed)
     policy = policy_for(env.observation_space) if run.policy == "auto" else run.policy
     model = ALGORITHMS[run.algo](policy, env, seed=seed, device=run.device, **run.arguments)
-    eval_env = model._wrap_env(make_vec_env(run.env, 1, seed + EVALUATION_SEED_OFFSET))
-    return Prepared(replace(run, seed=seed, policy=policy), model, eval_env)
+    run = replace(run, seed=seed, policy=policy)
+    eval_env, evaluations = evaluate_on_the_way(run)
+    return Prepared(run, model, eval_env, evaluations)
+
+
+def prepare_to_go_on(folder: Path, device: str = "auto") -> Prepared:
+    """The run of a folder as its last checkpoint has it.
+
+    :raises ValueError: there is no run, or no checkpoint of it, or the run is complete
+    """
+    check_device(device)
+    if not (folder / CHECKPOINT).is_file():
+        raise ValueError(
+            f"There is no {folder / CHECKPOINT} to go on from: pass the folder of a run of GSAC that has made "
+            "--checkpoint-every steps."
+        )
+    config = run_config(folder / CHECKPOINT)
+    run = Run(**{f.name: config[f.name] for f in fields(Run)} | {"folder": folder})
+    check_env(run.env)
+    assert run.seed is not None
+    eval_env, evaluations = evaluate_on_the_way(run)
+    env = make_vec_env(run.env, run.n_envs, run.seed)
+    model = resume(folder / CHECKPOINT, env, callbacks=[evaluations], device=device)
+    if model.remaining_timesteps == 0:
+        raise ValueError(f"The run in {folder} has made all of its {run.total_timesteps} steps.")
+    return Prepared(run, model, eval_env, evaluations)
+
+
+def evaluate_on_the_way(run: Run) -> tuple[VecEnv, EvalWithMasksCallback]:
+    """The environment of the evaluations, and the callback that makes them."""
+    assert run.seed is not None
+    eval_env = ALGORITHMS[run.algo]._wrap_env(make_vec_env(run.env, 1, run.seed + EVALUATION_SEED_OFFSET))
+    return eval_env, EvalWithMasksCallback(
+        eval_env,
+        best_model_save_path=str(run.folder),
+        log_path=str(run.folder),
+        n_eval_episodes=max(run.n_eval_episodes // 2, 1),
+        eval_freq=max(run.total_timesteps // N_EVALUATIONS // run.n_envs, 1),
+        verbose=0,
+    )
 
 
 def load(
