@@ -29,6 +29,7 @@ FLOORS = {
     "compare": 5,
     "curves": 5,
     "cli": 5,
+    "flags": 5,
 }
 NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
 NOT_ON_3 = (
