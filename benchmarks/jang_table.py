@@ -28,7 +28,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from pathlib import Path
@@ -189,13 +189,22 @@ def run_missing(jobs: list[Job], path: Path, processes: int) -> int:
     rows = finished(path)
     known = {key(row) for row in rows}
     todo = [job for job in jobs if key(job) not in known]
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, job) for job in todo]):
-            rows.append(row := future.result())
-            with atomic_write(path) as file:
-                file.write("".join(json.dumps(each) + "\n" for each in rows).encode())
-            print(key(row), f"validation {row['validation']:.3f}", f"{row['cpu_seconds']} s", flush=True)
+    for row in results(todo, processes):
+        rows.append(row)
+        with atomic_write(path) as file:
+            file.write("".join(json.dumps(each) + "\n" for each in rows).encode())
+        print(key(row), f"validation {row['validation']:.3f}", f"{row['cpu_seconds']} s", flush=True)
     return len(todo)
+
+
+def results(jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Each run's result, as soon as it is there."""
+    if processes == 1:
+        yield from map(run, jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(run, job) for job in jobs]):
+            yield future.result()
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:
