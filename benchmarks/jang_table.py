@@ -14,7 +14,8 @@ training, 300 for validation and 300 for testing. Two tasks, with 10 variables o
 
 A run makes 1,500 steps of Adam on batches of 100. Each 100 steps the validation loss is taken, and the parameters of
 the lowest are kept. Settings are chosen by the mean of that lowest validation loss; only seeds below 100 ever see the
-test images. A run that stands in the results is not run again; start one program at a time.
+test images. Where the best setting stood at the edge of the grid, ``--rates`` and ``--temperatures`` went on beyond it.
+A run that stands in the results is not run again; start one program at a time.
 """
 
 from __future__ import annotations
@@ -146,8 +147,16 @@ def settings(row: Job) -> tuple[float, str | None]:
 
 
 def tuning_jobs(
-    tasks: Iterable[str], estimators: Iterable[str], rates: Iterable[float] | None, steps: int
+    tasks: Iterable[str],
+    estimators: Iterable[str],
+    rates: Iterable[float] | None,
+    temperatures: Iterable[str] | None,
+    steps: int,
 ) -> list[Job]:
+    """:raises SystemExit: temperatures are given for an estimator without one"""
+    for name in estimators:
+        if temperatures and TEMPERATURES[name] is NO_TEMPERATURE:
+            raise SystemExit(f"{name} has no temperature: leave --temperatures out, or name other --estimators.")
     return [
         {"task": task, "estimator": name, "lr": lr, "temperature": temperature, "seed": seed, "steps": steps}
         for seed in TUNING_SEEDS
@@ -155,7 +164,7 @@ def tuning_jobs(
         for name in estimators
         if (task, name) not in TOO_SLOW
         for lr in rates or LEARNING_RATES[task]
-        for temperature in TEMPERATURES[name]
+        for temperature in temperatures or TEMPERATURES[name]
     ]
 
 
@@ -283,6 +292,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--estimators", nargs="+", choices=list(TEMPERATURES), default=list(TEMPERATURES))
     parser.add_argument("--rates", nargs="+", type=float, help="to tune over, in the place of those of the task")
+    parser.add_argument("--temperatures", nargs="+", help="numbers or schedules to tune over, in the place of its own")
     parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
@@ -294,7 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(listing(rows))
     else:
         if args.tune:
-            jobs = tuning_jobs(args.tasks, args.estimators, args.rates, args.steps)
+            jobs = tuning_jobs(args.tasks, args.estimators, args.rates, args.temperatures, args.steps)
         else:
             jobs = reporting_jobs(rows, args.tasks, args.estimators, args.steps)
         print(f"{run_missing(jobs, args.results, args.jobs)} of {len(jobs)} runs were still to be made.")
