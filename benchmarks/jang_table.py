@@ -1,7 +1,7 @@
 """Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144), its categorical columns, on small images.
 
     python benchmarks/jang_table.py --tune      # every estimator, learning rate and temperature, seeds 100 and 101
-    python benchmarks/jang_table.py --report    # the best of them on the test set, seeds 0 to 9
+    python benchmarks/jang_table.py --report    # the best of them on the test set, seeds 0 to 5
     python benchmarks/jang_table.py --table     # the README's table
     python benchmarks/jang_table.py --tried     # everything that was tried
 
@@ -69,7 +69,7 @@ PAPER = {  # structured prediction, VAE
 }
 LEARNING_RATES = {"structured": (1e-2, 3e-2, 1e-1), "vae": (3e-3, 1e-2, 3e-2)}
 TOO_SLOW = {("structured", "local_expectation")}  # it asks a second layer for each of a hundred neighbours
-TUNING_SEEDS, REPORTED_SEEDS = (100, 101), tuple(range(10))
+TUNING_SEEDS, REPORTED_SEEDS = (100, 101), tuple(range(6))
 STEPS, BATCH, EVALUATE_EVERY = 1500, 100, 100
 VALIDATION_SAMPLES, TEST_SAMPLES = 50, 1000
 SIZES = (10,) * 10
@@ -231,7 +231,7 @@ def reported(rows: list[dict[str, Any]], task: str) -> dict[str, dict[int, float
         name = row["estimator"]
         if (
             row["task"] == task
-            and row["seed"] < FIRST_TUNING_SEED
+            and row["seed"] in REPORTED_SEEDS
             and settings(row) == next(iter(tried(rows, task, name)))
         ):
             losses.setdefault(name, {})[row["seed"]] = row["test"]
@@ -243,7 +243,7 @@ def ranks(losses: dict[str, float]) -> dict[str, int]:
     return {name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()}
 
 
-HEADS = ("less `gumbel_softmax`", "rank", "of five", "paper")
+HEADS = ("minus `gumbel_softmax`", "rank", "of five", "paper")
 WIDTH = 1 + len(HEADS)
 
 

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import defaults
+import jang_table
 
 README = Path(__file__).parent.parent / "README.md"
 RESULTS = Path(__file__).parent / "results"
@@ -45,9 +46,17 @@ def threads() -> str:
     return "\n".join(lines)
 
 
+def jang() -> str:
+    return jang_table.markdown(defaults.finished(RESULTS / "jang.jsonl"))
+
+
+TABLES = {"returns": returns, "update_cost": update_cost, "threads": threads, "jang": jang}
+
+
 def filled(text: str) -> str:
     """The README's text with each table between its marks made anew."""
-    for name, table in (("returns", returns()), ("update_cost", update_cost()), ("threads", threads())):
+    for name, made in TABLES.items():
+        table = made()
         pattern = rf"(<!-- {name} -->\n).*?(\n<!-- end -->)"
         assert re.search(pattern, text, re.DOTALL), f"the README has no place marked {name}"
         text = re.sub(
