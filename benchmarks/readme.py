@@ -13,6 +13,7 @@ from pathlib import Path
 
 import defaults
 import estimator_quality
+import jang_table
 import reinforce
 
 ROOT = Path(__file__).parent.parent
@@ -94,6 +95,10 @@ def neighbours() -> str:
     return "\n".join(lines)
 
 
+def jang() -> str:
+    return jang_table.markdown(defaults.finished(RESULTS / "jang.jsonl"))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "returns": returns,
     "reinforce": reinforce_returns,
@@ -104,6 +109,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
+    "jang": jang,
 }
 
 

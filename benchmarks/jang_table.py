@@ -1,0 +1,314 @@
+"""Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144), its categorical columns, on small images.
+
+    python benchmarks/jang_table.py --tune      # every estimator, learning rate and temperature, seeds 100 and 101
+    python benchmarks/jang_table.py --report    # the best of them on the test set, seeds 0 to 5
+    python benchmarks/jang_table.py --table     # the README's table
+    python benchmarks/jang_table.py --tried     # everything that was tried
+
+The images are the 1,797 digits of scikit-learn, 8x8, black where at least half of full ink, split once into 1,197 for
+training, 300 for validation and 300 for testing. Two tasks, with 10 variables of 10 classes where the paper has 20:
+
+- ``structured``: the lower half from the upper, by two linear layers of latents and a linear decoder,
+  32-(10x10)-(10x10)-32. The loss is the negative log-likelihood by 1000 samples; training sees one.
+- ``vae``: a linear encoder and decoder, 64-(10x10)-64, and a uniform prior. The loss is the negative evidence lower bound.
+
+A run makes 1,500 steps of Adam on batches of 100. Each 100 steps the validation loss is taken, and the parameters of
+the lowest are kept. Settings are chosen by the mean of that lowest validation loss; only seeds below 100 ever see the
+test images. Where the best setting stood at the edge of the grid, ``--rates`` and ``--temperatures`` went on beyond it.
+A run that stands in the results is not run again; start one program at a time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from defaults import FIRST_TUNING_SEED, commit, finished
+from stochastic_networks import StochasticNetwork, slope_annealed
+from torch import Tensor, nn
+
+from gsac.estimators import Estimator, resolve_estimator
+from gsac.files import atomic_write
+from gsac.schedules import as_schedule
+
+RESULTS = Path(__file__).parent / "results" / "jang.jsonl"
+TASKS = ("structured", "vae")
+BASELINE = "gumbel_softmax"
+NO_TEMPERATURE: tuple[str | None, ...] = (None,)
+TEMPERATURES: dict[str, tuple[str | None, ...]] = {
+    "gumbel_softmax": ("1", "0.5", "exponential:1:0.5", "exponential:1:0.1"),
+    "straight_through_gumbel": ("1", "0.5", "exponential:1:0.5", "exponential:1:0.1"),
+    "slope_annealed": ("exponential:1:0.5", "exponential:1:0.2"),
+    "straight_through": NO_TEMPERATURE,
+    "reinforce": NO_TEMPERATURE,
+    "gumbel_rao:samples=4": ("1", "0.5"),
+    "reinmax": NO_TEMPERATURE,
+    "mixed": NO_TEMPERATURE,
+    "rloo": NO_TEMPERATURE,
+    "local_expectation": NO_TEMPERATURE,
+}
+PAPER = {  # structured prediction, VAE
+    "gumbel_softmax": (59.0, 101.5),
+    "straight_through_gumbel": (59.7, 107.8),
+    "slope_annealed": (61.1, 107.8),
+    "straight_through": (61.8, 110.9),
+    "reinforce": (73.1, 110.6),
+}
+LEARNING_RATES = {"structured": (1e-2, 3e-2, 1e-1), "vae": (3e-3, 1e-2, 3e-2)}
+TOO_SLOW = {("structured", "local_expectation")}  # it asks a second layer for each of a hundred neighbours
+TUNING_SEEDS, REPORTED_SEEDS = (100, 101), tuple(range(6))
+STEPS, BATCH, EVALUATE_EVERY = 1500, 100, 100
+VALIDATION_SAMPLES, TEST_SAMPLES = 50, 1000
+SIZES = (10,) * 10
+
+Job = dict[str, Any]
+"""``task``, ``estimator``, ``lr``, ``temperature``, ``seed`` and ``steps`` of a run: its key."""
+
+
+@cache
+def images() -> dict[str, Tensor]:
+    """Binary pixels [N, 64] for ``training``, ``validation`` and ``test``, the same split for every run."""
+    from sklearn.datasets import load_digits
+
+    pixels = torch.from_numpy(load_digits().data >= 8).float()
+    pixels = pixels[torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))]
+    return dict(zip(("training", "validation", "test"), pixels.split([1197, 300, 300]), strict=True))
+
+
+def given_and_wanted(task: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """What the network sees and what it has to predict."""
+    return (pixels[:, :32], pixels[:, 32:]) if task == "structured" else (pixels, pixels)
+
+
+def network(task: str) -> StochasticNetwork:
+    d = sum(SIZES)
+    if task == "structured":
+        return StochasticNetwork([nn.Linear(32, d), nn.Linear(d, d)], SIZES, nn.Linear(d, 32), prior=False)
+    return StochasticNetwork([nn.Linear(64, d)], SIZES, nn.Linear(d, 64), prior=True)
+
+
+def estimator_named(name: str) -> Estimator:
+    return slope_annealed if name == "slope_annealed" else resolve_estimator(name, linear=False)
+
+
+def run(job: Job) -> dict[str, Any]:
+    """One training run: its validation losses on the way, and the test loss if its seed is one to report."""
+    torch.set_num_threads(1)
+    start, cpu = time.time(), time.process_time()
+    torch.manual_seed(job["seed"])
+    net, estimator = network(job["task"]), estimator_named(job["estimator"])
+    optimizer = torch.optim.Adam(net.parameters(), lr=job["lr"])
+    temperature_at = as_schedule(float("nan") if job["temperature"] is None else job["temperature"], "temperature")
+    split = {name: given_and_wanted(job["task"], pixels) for name, pixels in images().items()}
+    given, wanted = split["training"]
+    order = torch.Generator().manual_seed(job["seed"])  # the same batches for every estimator
+    curve: list[float] = []
+    for step in range(job["steps"]):
+        rows = torch.randint(len(given), (BATCH,), generator=order)
+        optimizer.zero_grad()
+        temperature = torch.tensor(temperature_at(1 - step / job["steps"]))
+        net.step(given[rows], wanted[rows], estimator, temperature)
+        optimizer.step()
+        if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == job["steps"]:
+            curve.append(net.losses(*split["validation"], VALIDATION_SAMPLES).mean().item())
+            if curve[-1] == min(curve):
+                best = copy.deepcopy(net)
+    row = job | {"validation": min(curve), "curve": [round(loss, 3) for loss in curve]}
+    if job["seed"] < FIRST_TUNING_SEED:
+        row["test"] = best.losses(*split["test"], TEST_SAMPLES).mean().item()
+    return row | {
+        "seconds": round(time.time() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "commit": commit(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
+    }
+
+
+def key(row: Job) -> str:
+    return json.dumps([row[name] for name in ("task", "estimator", "lr", "temperature", "seed", "steps")])
+
+
+def settings(row: Job) -> tuple[float, str | None]:
+    return row["lr"], row["temperature"]
+
+
+def tuning_jobs(
+    tasks: Iterable[str],
+    estimators: Iterable[str],
+    rates: Iterable[float] | None,
+    temperatures: Iterable[str] | None,
+    steps: int,
+) -> list[Job]:
+    """:raises SystemExit: temperatures are given for an estimator without one"""
+    for name in estimators:
+        if temperatures and TEMPERATURES[name] is NO_TEMPERATURE:
+            raise SystemExit(f"{name} has no temperature: leave --temperatures out, or name other --estimators.")
+    return [
+        {"task": task, "estimator": name, "lr": lr, "temperature": temperature, "seed": seed, "steps": steps}
+        for seed in TUNING_SEEDS
+        for task in tasks
+        for name in estimators
+        if (task, name) not in TOO_SLOW
+        for lr in rates or LEARNING_RATES[task]
+        for temperature in temperatures or TEMPERATURES[name]
+    ]
+
+
+def tried(rows: list[dict[str, Any]], task: str, name: str) -> dict[tuple[float, str | None], float]:
+    """The mean of the tuning seeds' lowest validation losses for each setting of an estimator, the best first."""
+    losses: dict[tuple[float, str | None], list[float]] = {}
+    for row in rows:
+        if (row["task"], row["estimator"]) == (task, name) and row["seed"] >= FIRST_TUNING_SEED:
+            losses.setdefault(settings(row), []).append(row["validation"])
+    means = {setting: statistics.mean(found) for setting, found in losses.items()}
+    return dict(sorted(means.items(), key=lambda item: item[1]))
+
+
+def reporting_jobs(rows: list[dict[str, Any]], tasks: Iterable[str], names: Iterable[str], steps: int) -> list[Job]:
+    """:raises SystemExit: an estimator has not been tuned"""
+    jobs = []
+    for seed in REPORTED_SEEDS:
+        for task in tasks:
+            for name in (name for name in names if (task, name) not in TOO_SLOW):
+                found = tried(rows, task, name)
+                if not found:
+                    raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
+                lr, temperature = next(iter(found))
+                job = {"task": task, "estimator": name, "lr": lr, "temperature": temperature}
+                jobs.append(job | {"seed": seed, "steps": steps})
+    return jobs
+
+
+def run_missing(jobs: list[Job], path: Path, processes: int) -> int:
+    """Runs what does not stand in the file, writes each result when it is there, and says how many were run."""
+    rows = finished(path)
+    known = {key(row) for row in rows}
+    todo = [job for job in jobs if key(job) not in known]
+    for row in results(todo, processes):
+        rows.append(row)
+        with atomic_write(path) as file:
+            file.write("".join(json.dumps(each) + "\n" for each in rows).encode())
+        print(key(row), f"validation {row['validation']:.3f}", f"{row['cpu_seconds']} s", flush=True)
+    return len(todo)
+
+
+def results(jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
+    """Each run's result, as soon as it is there."""
+    if processes == 1:
+        yield from map(run, jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for future in as_completed([pool.submit(run, job) for job in jobs]):
+            yield future.result()
+
+
+def mean_and_interval(values: list[float]) -> tuple[float, float]:
+    """The mean, and half the width of its 95% interval by Student's t."""
+    from scipy.stats import t
+
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * error
+
+
+def reported(rows: list[dict[str, Any]], task: str) -> dict[str, dict[int, float]]:
+    """Each estimator's test loss for each seed, at its chosen settings, the lowest mean first."""
+    losses: dict[str, dict[int, float]] = {}
+    for row in rows:
+        name = row["estimator"]
+        if (
+            row["task"] == task
+            and row["seed"] in REPORTED_SEEDS
+            and settings(row) == next(iter(tried(rows, task, name)))
+        ):
+            losses.setdefault(name, {})[row["seed"]] = row["test"]
+    return dict(sorted(losses.items(), key=lambda item: statistics.mean(item[1].values())))
+
+
+def ranks(losses: dict[str, float]) -> dict[str, int]:
+    """1 for the lowest; equals share a rank."""
+    return {name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()}
+
+
+HEADS = ("minus `gumbel_softmax`", "rank", "of five", "paper")
+WIDTH = 1 + len(HEADS)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """The test losses in nats with their 95% intervals, by the side of the paper's."""
+    cells: dict[str, list[str]] = {}
+    for column, task in enumerate(TASKS):
+        losses = reported(rows, task)
+        means = {name: statistics.mean(found.values()) for name, found in losses.items()}
+        of_all, of_five = ranks(means), ranks({name: mean for name, mean in means.items() if name in PAPER})
+        of_paper = ranks({name: figures[column] for name, figures in PAPER.items()})
+        for name, found in losses.items():
+            mean, half = mean_and_interval(list(found.values()))
+            gap, gap_half = mean_and_interval([found[seed] - losses[BASELINE][seed] for seed in sorted(found)])
+            row = cells.setdefault(name, [""] * WIDTH * len(TASKS))
+            row[WIDTH * column : WIDTH * (column + 1)] = [
+                f"{mean:.2f} ± {half:.2f}",
+                "" if name == BASELINE else f"{gap:+.2f} ± {gap_half:.2f}",
+                f"{of_all[name]}",
+                f"{of_five.get(name, '')}",
+                f"{PAPER[name][column]} ({of_paper[name]})" if name in PAPER else "",
+            ]
+    heads = [head for title in ("structured prediction", "VAE") for head in (title, *HEADS)]
+    lines = [f"| estimator | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
+    lines += [f"| `{name}` | {' | '.join(cells[name])} |" for name in cells]
+    return "\n".join(lines)
+
+
+def listing(rows: list[dict[str, Any]]) -> str:
+    """Every setting that was tried, the best of each estimator first."""
+    return "\n".join(
+        f"{task:10} {name:24} " + "  ".join(f"{lr:g}/{t}: {loss:.3f}" for (lr, t), loss in found.items())
+        for task in TASKS
+        for name in TEMPERATURES
+        if (found := tried(rows, task, name))
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--tune", action="store_true", help="run every setting on the tuning seeds")
+    what.add_argument("--report", action="store_true", help="run the best settings on the reported seeds")
+    what.add_argument("--table", action="store_true", help="print the README's table")
+    what.add_argument("--tried", action="store_true", help="print the validation loss of every setting")
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--estimators", nargs="+", choices=list(TEMPERATURES), default=list(TEMPERATURES))
+    parser.add_argument("--rates", nargs="+", type=float, help="to tune over, in the place of those of the task")
+    parser.add_argument("--temperatures", nargs="+", help="numbers or schedules to tune over, in the place of its own")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    rows = finished(args.results)
+    if args.table:
+        print(markdown(rows))
+    elif args.tried:
+        print(listing(rows))
+    else:
+        if args.tune:
+            jobs = tuning_jobs(args.tasks, args.estimators, args.rates, args.temperatures, args.steps)
+        else:
+            jobs = reporting_jobs(rows, args.tasks, args.estimators, args.steps)
+        print(f"{run_missing(jobs, args.results, args.jobs)} of {len(jobs)} runs were still to be made.")
+
+
+if __name__ == "__main__":
+    main()
