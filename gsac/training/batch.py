@@ -21,12 +21,14 @@ class Batch(NamedTuple):
     discounts: Tensor
     """[B]: what the value of the next observation counts, gamma^n, or 0 where the episode terminated"""
     next_observations: PyTorchObs
+    weights: Tensor | None = None
+    """[B]: what each transition counts in the critics' loss; None for the same"""
 
     @classmethod
     def from_replay(cls, samples: Any, codec: ActionCodec, gamma: float) -> Batch:
         """From the samples of any SB3 replay buffer.
 
-        :param samples: ``ReplayBufferSamples`` or ``DictReplayBufferSamples``
+        :param samples: ``ReplayBufferSamples``, ``DictReplayBufferSamples`` or ``PrioritizedSamples``
         :param gamma: the discount of one step, where the samples bring none of their own
         """
         discounts = gamma if samples.discounts is None else samples.discounts
@@ -36,4 +38,5 @@ class Batch(NamedTuple):
             rewards=samples.rewards.reshape(-1),
             discounts=(discounts * (1.0 - samples.dones)).reshape(-1),
             next_observations=samples.next_observations,
+            weights=getattr(samples, "weights", None),
         )

@@ -23,7 +23,7 @@ class Learner:
     """Holds the networks and what changes while they learn.
 
     ``temperature``, ``target_entropy`` and ``tau`` are 0-d tensors on the device, filled in place by whoever keeps the
-    schedules.
+    schedules. ``td_errors`` are the absolute errors of the last batch that had weights, averaged over the critics. [B]
 
     :param critic_target: follows ``critic``, in evaluation mode
     :param estimator: of the actor's gradient
@@ -61,6 +61,7 @@ class Learner:
         self.temperature = torch.ones((), device=device)
         self.target_entropy = torch.zeros((), device=device)
         self.tau = torch.zeros((), device=device)
+        self.td_errors: Tensor | None = None
 
         self._actor_parameters = _optimized(actor.optimizer)
         self._critic_parameters = _optimized(critic.optimizer)
@@ -112,7 +113,9 @@ class Learner:
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
-        return losses.critic_loss(values, target), values.detach().mean()
+        if batch.weights is not None:
+            self.td_errors = (values.detach() - target).abs().mean(0)
+        return losses.critic_loss(values, target, batch.weights), values.detach().mean()
 
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
         """The actor's loss, and the policy's entropy [B], detached."""
