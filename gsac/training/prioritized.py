@@ -14,7 +14,6 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
-from stable_baselines3.common.vec_env import VecNormalize
 from torch import Tensor
 
 from gsac.schedules import Schedule, as_schedule
@@ -150,10 +149,10 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             # The observation of the oldest transition has just become the next observation of the newest.
             self.sum_tree[self.pos * self.n_envs + np.arange(self.n_envs)] = 0.0
 
-    def sample(self, batch_size: int, env: VecNormalize | None = None) -> PrioritizedSamples:  # type: ignore[override]
+    def sample(self, batch_size: int, env: Any = None) -> PrioritizedSamples:  # type: ignore[override]
         """Transitions by priority, one from each of ``batch_size`` equal shares of the total.
 
-        :param env: normalises observations and rewards, if given
+        :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one
         :raises ValueError: nothing is stored
         """
         if self.sum_tree.total == 0:
@@ -178,7 +177,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.max_priority = max(self.max_priority, float(priorities.max(initial=0.0)))
 
     def _get_samples(  # type: ignore[override]
-        self, batch_inds: np.ndarray, env: VecNormalize | None = None
+        self, batch_inds: np.ndarray, env: Any = None
     ) -> PrioritizedSamples:
         """The transitions of these indices, which tell step and environment. [B]"""
         steps, envs = np.divmod(batch_inds, self.n_envs)
@@ -202,9 +201,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             indices=batch_inds,
         )
 
-    def _returns(
-        self, steps: np.ndarray, envs: np.ndarray, env: VecNormalize | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _returns(self, steps: np.ndarray, envs: np.ndarray, env: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The last step that each return counts, the return, and the discount of what comes after it. Each [B]"""
         ahead = np.arange(self.n_steps)
         window = (steps[:, None] + ahead) % self.buffer_size
@@ -218,7 +215,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return last, (rewards * powers[:-1] * counted).sum(1), powers[n_counted]
 
     def _observations(
-        self, stored: np.ndarray | dict[str, np.ndarray], steps: np.ndarray, envs: np.ndarray, env: VecNormalize | None
+        self, stored: np.ndarray | dict[str, np.ndarray], steps: np.ndarray, envs: np.ndarray, env: Any
     ) -> PyTorchObs:
         if isinstance(stored, dict):
             found = self._normalize_obs({key: values[steps, envs] for key, values in stored.items()}, env)
