@@ -5,7 +5,8 @@
 Writes ``results/prioritized.json``: milliseconds to add, and to sample a batch and return its errors, against SB3's
 uniform buffer; and the updates that Q-learning needs on the blind cliffwalk of Schaul et al. 2016,
 https://arxiv.org/abs/1511.05952: n states in a row, two actions, the wrong one ends the episode, a reward of 1 at the
-end. The buffer holds every way to walk it once, 2^(n+1) - 2 transitions, one with a reward.
+end. The buffer holds every sequence of n actions once, 2^(n+1) - 2 transitions, one with a reward. GSAC is trained on the
+same walk after random steps, until its mode walks it, and on CartPole-v1, where nothing is rare.
 """
 
 from __future__ import annotations
@@ -18,28 +19,35 @@ import time
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.evaluation import evaluate_policy
 
-from gsac import PrioritizedReplayBuffer
+from gsac import GSAC, PrioritizedReplayBuffer
 
 RESULTS = Path(__file__).parent / "results" / "prioritized.json"
 SIZES, BATCH = (10_000, 100_000, 1_000_000), 128
 ROUNDS, REPEATS = 7, 100
 LENGTHS, SEEDS = (4, 6, 8, 10), range(5)
 CLIFFWALK_BATCH, STEP, MOST_UPDATES = 16, 1.0, 200_000
-BUFFERS = {
+GSAC_LENGTH, RANDOM_STEPS, STEPS = 11, 10_000, 16_000
+CARTPOLE_STEPS = 15_000
+BUFFERS: dict[str, dict[str, Any] | None] = {
     "uniform": None,
     "prioritized, beta 0": {"alpha": 0.6, "beta": 0.0},
     "prioritized, beta 0.4": {"alpha": 0.6, "beta": 0.4},
     "prioritized, beta 1": {"alpha": 0.6, "beta": 1.0},
 }
+DEFAULT = {"alpha": 0.6, "beta": "linear:0.4:1"}
 
 
-def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: dict[str, float] | None):
+def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: dict[str, Any] | None):
     kind = ReplayBuffer if settings is None else PrioritizedReplayBuffer
     return kind(size, observations, actions, device="cpu", **(settings or {}))
 
@@ -77,7 +85,7 @@ def costs(size: int) -> dict[str, dict[str, float]]:
     }
 
 
-def cliffwalk(n: int, settings: dict[str, float] | None, seed: int) -> int | None:
+def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
     """Batches until the mean squared error of Q is below 0.001; None if it never is."""
     np.random.seed(seed)
     rng = np.random.default_rng(seed)
@@ -116,15 +124,84 @@ def cliffwalk(n: int, settings: dict[str, float] | None, seed: int) -> int | Non
     return None
 
 
+class Cliffwalk(gymnasium.Env):
+    """The walk of :func:`cliffwalk`, its states shown as one-hots."""
+
+    observation_space = spaces.Box(0, 1, (GSAC_LENGTH,), np.float32)
+    action_space = spaces.Discrete(2)
+    states = np.eye(GSAC_LENGTH, dtype=np.float32)
+    right = np.arange(GSAC_LENGTH) % 2
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.state = 0
+        return self.states[0], {}
+
+    def step(self, action):
+        good = action == self.right[self.state]
+        goal = bool(good and self.state == GSAC_LENGTH - 1)
+        self.state = min(self.state + 1, GSAC_LENGTH - 1)
+        return self.states[self.state], float(goal), goal or not good, False, {}
+
+
+class UntilWalked(BaseCallback):
+    updates: int | None = None
+
+    def _on_step(self) -> bool:
+        if self.num_timesteps % 10 == 0 and self.model._n_updates > 0:
+            actions, _ = self.model.predict(Cliffwalk.states, deterministic=True)
+            if (actions == Cliffwalk.right).all():
+                self.updates = self.model._n_updates
+        return self.updates is None
+
+
+def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, **arguments: Any) -> GSAC:
+    kind = None if settings is None else PrioritizedReplayBuffer
+    return GSAC(
+        "MlpPolicy",
+        env,
+        seed=seed,
+        device="cpu",
+        buffer_size=20_000,
+        replay_buffer_class=kind,
+        replay_buffer_kwargs=settings,
+        **arguments,
+    )
+
+
+def gsac_cliffwalk(settings: dict[str, Any] | None, seed: int) -> int | None:
+    """Updates until the mode of the policy walks to the end; None if it never does."""
+    callback = UntilWalked()
+    train(Cliffwalk(), settings, seed, learning_starts=RANDOM_STEPS).learn(STEPS, callback)
+    return callback.updates
+
+
+def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
+    start = time.process_time()
+    model = train("CartPole-v1", settings, seed).learn(CARTPOLE_STEPS)
+    seconds = time.process_time() - start
+    mean, _ = evaluate_policy(model, model.get_env(), n_eval_episodes=20)
+    return {"return": round(float(mean), 2), "seconds": round(seconds, 1)}
+
+
 def main() -> None:
     torch.set_num_threads(1)
-    result = {
-        "cost_ms": {size: costs(size) for size in SIZES},
-        "cliffwalk": {n: {name: [cliffwalk(n, s, seed) for seed in SEEDS] for name, s in BUFFERS.items()} for n in LENGTHS},
-        "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}",
+    both = {"uniform": None, "prioritized": DEFAULT}
+    result: dict[str, Any] = {
+        "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
+        f"defaults, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, {RANDOM_STEPS} random steps",
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "stable-baselines3")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    result["cost_ms"] = {size: costs(size) for size in SIZES}
+    result["cliffwalk"] = {
+        n: {name: [cliffwalk(n, settings, seed) for seed in SEEDS] for name, settings in BUFFERS.items()}
+        for n in LENGTHS
+    }
+    result["gsac_cliffwalk"] = {
+        name: [gsac_cliffwalk(settings, seed) for seed in SEEDS] for name, settings in both.items()
+    }
+    result["cartpole"] = {name: [cartpole(settings, seed) for seed in SEEDS] for name, settings in both.items()}
     RESULTS.write_text(json.dumps(result, indent=1) + "\n")
 
 
