@@ -184,6 +184,47 @@ def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
     return {"return": round(float(mean), 2), "seconds": round(seconds, 1)}
 
 
+def cost_table() -> str:
+    lines = [
+        "| transitions stored | uniform: add, ms | sample, ms | prioritised: add, ms | sample and return errors, ms |",
+        "|---|---|---|---|---|",
+    ]
+    for size, cost in json.loads(RESULTS.read_text())["cost_ms"].items():
+        figures = " | ".join(f"{cost[name][what]:.3f}" for name in cost for what in ("add", "sample"))
+        lines.append(f"| {int(size):,} | {figures} |")
+    return "\n".join(lines)
+
+
+def cliffwalk_table() -> str:
+    lines = ["| states | transitions | " + " | ".join(BUFFERS) + " |", "|---|---|" + "---|" * len(BUFFERS)]
+    for n, found in json.loads(RESULTS.read_text())["cliffwalk"].items():
+        cells = " | ".join(_cell(found[name]) for name in BUFFERS)
+        lines.append(f"| {n} | {2 ** (int(n) + 1) - 2:,} | {cells} |")
+    return "\n".join(lines)
+
+
+def gsac_table() -> str:
+    result = json.loads(RESULTS.read_text())
+    lines = [
+        "| replay | cliffwalk: updates, seeds 0 to 4 | CartPole-v1: return at the end, seeds 0 to 4 | CPU seconds a run |",
+        "|---|---|---|---|",
+    ]
+    for name, updates in result["gsac_cliffwalk"].items():
+        runs = result["cartpole"][name]
+        returns = ", ".join(f"{run['return']:.4g}" for run in runs)
+        seconds = statistics.mean(run["seconds"] for run in runs)
+        lines.append(
+            f"| {name} | {', '.join('never' if n is None else str(n) for n in updates)} | {returns} | {seconds:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def _cell(updates: list[int | None]) -> str:
+    finished = [n for n in updates if n is not None]
+    missing = f", {len(updates) - len(finished)} never" if len(finished) < len(updates) else ""
+    return (f"{statistics.median(finished):,.0f}" if finished else "") + missing
+
+
 def main() -> None:
     torch.set_num_threads(1)
     both = {"uniform": None, "prioritized": DEFAULT}

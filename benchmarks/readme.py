@@ -13,10 +13,11 @@ from pathlib import Path
 
 import defaults
 import estimator_quality
+import prioritized
 import reinforce
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md", ROOT / "docs" / "prioritized.md")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -104,6 +105,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
+    "prioritized_cost": prioritized.cost_table,
+    "prioritized_cliffwalk": prioritized.cliffwalk_table,
+    "prioritized_gsac": prioritized.gsac_table,
 }
 
 
