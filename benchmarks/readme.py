@@ -14,10 +14,11 @@ from pathlib import Path
 import defaults
 import estimator_quality
 import jang_table
+import prioritized
 import reinforce
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md", ROOT / "docs" / "prioritized.md")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -110,6 +111,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
     "jang": jang,
+    "prioritized_cost": prioritized.cost_table,
+    "prioritized_cliffwalk": prioritized.cliffwalk_table,
+    "prioritized_gsac": prioritized.gsac_table,
 }
 
 

@@ -8,6 +8,7 @@ from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
+from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,8 @@ __all__ = [
     "MlpPolicy",
     "MultiInputPolicy",
     "Piecewise",
+    "PrioritizedDictReplayBuffer",
+    "PrioritizedReplayBuffer",
     "Reinforce",
     "__version__",
     "resume",

@@ -19,7 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from gsac import GSAC, Checkpoint, resume
+from gsac import GSAC, Checkpoint, PrioritizedReplayBuffer, resume
 
 STEPS, STOP = 280, 140
 SETTINGS = {"learning_starts": 60, "batch_size": 16, "buffer_size": 1600, "seed": 3, "device": "cpu"}
@@ -55,6 +55,7 @@ class MaskedMarked(Marked):
 RUNS = {
     "plain": (Marked, {}),
     "n-step": (Marked, {"n_steps": 3}),
+    "prioritised": (Marked, {"n_steps": 2, "replay_buffer_class": PrioritizedReplayBuffer}),
     "schedules": (
         Marked,
         {"learning_rate": "linear:1e-2:1e-4", "temperature": "cosine:1:0.1", "target_entropy": "linear:0.9:0.2"},

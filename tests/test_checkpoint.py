@@ -25,7 +25,7 @@ from gsac import GSAC, Checkpoint, resume
 from gsac.checkpoint import MEMBERS
 
 HERE = Path(__file__).parent
-CASES = [(name, 1) for name in RUNS] + [(name, 4) for name in ("plain", "n-step", "masks", "hindsight")]
+CASES = [(name, 1) for name in RUNS] + [(name, 4) for name in ("plain", "n-step", "prioritised", "hindsight")]
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-TEXTS = README + (ROOT / "docs" / "estimators.md").read_text()
+TEXTS = "".join(document.read_text() for document in readme.DOCUMENTS)
 
 
 def blocks(language):
@@ -58,7 +58,8 @@ def test_the_train_and_evaluate_commands_are_understood():
 
 def test_every_argument_and_value_that_it_names_exists():
     names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## Temperature")[1].split("## Command line")[0]))
-    arguments = {*signature(gsac.GSAC.__init__).parameters, *signature(gsac.MlpPolicy.__init__).parameters}
+    kinds = (gsac.GSAC, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer)
+    arguments = {name for kind in kinds for name in signature(kind.__init__).parameters}
     assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS}
     assert set(gsac.ESTIMATORS) <= names
 

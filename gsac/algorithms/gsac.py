@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
@@ -35,6 +36,7 @@ from gsac.schedules import Schedule
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
 from gsac.training.metrics import RunningMean
+from gsac.training.prioritized import PrioritizedReplayBuffer
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
@@ -60,7 +62,8 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
     :param gamma: discount of a step, within [0, 1]
     :param train_freq: steps between updates; with "episode" beside the number, episodes
     :param gradient_steps: updates each time; -1 for as many as there were steps, over all environments
-    :param replay_buffer_class: an SB3 replay buffer; chosen by the observations and ``n_steps`` if None
+    :param replay_buffer_class: an SB3 replay buffer, or :class:`gsac.PrioritizedReplayBuffer`; chosen by the
+        observations and ``n_steps`` if None
     :param replay_buffer_kwargs: for its constructor
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
@@ -246,12 +249,34 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
                 k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
             }
         chosen_by_user = self.replay_buffer_class is not None
-        super()._setup_model()
+        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
+            self._setup_with_steps_passed_on()
+        else:
+            super()._setup_model()
         self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
 
+    def _buffer_arguments(self) -> dict[str, Any]:
+        given = super()._buffer_arguments()
+        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
+            return {"n_steps": self.n_steps, "gamma": self.gamma, **given}
+        return given
+
+    def _setup_with_steps_passed_on(self) -> None:
+        given = self.replay_buffer_kwargs
+        self.replay_buffer_kwargs = self._buffer_arguments()
+        with warnings.catch_warnings():
+            # SB3 does not know that this class sums rewards.
+            warnings.filterwarnings("ignore", "`n_steps=.*is ignored")
+            super()._setup_model()
+        self.replay_buffer_kwargs = given
+
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
-        """Makes ``gradient_steps`` updates of all networks, each on a batch of its own."""
+        """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.
+
+        For a prioritised replay buffer, the errors of each batch are read from the device: its next one depends on
+        them. Otherwise nothing is read.
+        """
         self.policy.set_training_mode(True)
         optimizers = [self.actor.optimizer, self.critic.optimizer]
         if self.ent_coef_optimizer is not None:
@@ -261,21 +286,28 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
 
         for _ in range(gradient_steps):
             self._update_schedules()
-            batch = self.sample_batch(batch_size)
+            samples = self._sample_transitions(batch_size)
+            batch = Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
             self._n_updates += 1
             track_targets = self._n_updates % self.target_update_interval == 0
             self._metrics.add(self._learner.step(batch, track_targets))
+            if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
+                assert self._learner.td_errors is not None
+                self.replay_buffer.update_priorities(samples.indices, self._learner.td_errors.cpu().numpy())
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
     def sample_batch(self, batch_size: int) -> Batch:
         """Transitions from the replay buffer, as an update sees them."""
+        return Batch.from_replay(self._sample_transitions(batch_size), self._codec, self.gamma, self._stored_masks)
+
+    def _sample_transitions(self, batch_size: int) -> Any:
+        """As the buffer gives them."""
         assert self.replay_buffer is not None
         normaliser = self._vec_normalize_env
         if self._stored_masks is not None:
             normaliser = self._stored_masks.normaliser(normaliser)
-        samples = self.replay_buffer.sample(batch_size, env=normaliser)
-        return Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
+        return self.replay_buffer.sample(batch_size, env=normaliser)
 
     def _update_schedules(self) -> None:
         temperature = self._value_at(self._temperature_schedule)
@@ -292,6 +324,9 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
             value = self._value_at(schedule)
             tensor.fill_(value)
             self.logger.record(f"train/{name}", value)
+        if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
+            self.replay_buffer.beta = self._value_at(self.replay_buffer.beta_schedule)
+            self.logger.record("train/beta", self.replay_buffer.beta)
 
     def learn(
         self: SelfGSAC,

@@ -69,9 +69,12 @@ class MaskedActions(OffPolicyAlgorithm):
         else:
             self._stored_masks = None
 
+    def _buffer_arguments(self) -> dict[str, Any]:
+        return dict(self.replay_buffer_kwargs)
+
     def _empty_buffer(self, with_masks: StoredMasks) -> ReplayBuffer:
         assert self.replay_buffer_class is not None
-        kwargs = dict(self.replay_buffer_kwargs)
+        kwargs = self._buffer_arguments()
         if issubclass(self.replay_buffer_class, HerReplayBuffer):
             kwargs["env"] = self.env
         return self.replay_buffer_class(

@@ -32,9 +32,15 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     return reward + discount * next_value
 
 
-def critic_loss(values: Tensor, target: Tensor) -> Tensor:
-    """Half the squared error, averaged over the batch and summed over critics. [C, B], [B] -> []"""
-    return 0.5 * (values - target).square().mean(-1).sum()
+def critic_loss(values: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Half the squared error, averaged over the batch and summed over critics. [C, B], [B] -> []
+
+    :param weights: of each sample [B], if some count more than others; not normalised here
+    """
+    errors = (values - target).square()
+    if weights is not None:
+        errors = weights * errors
+    return 0.5 * errors.mean(-1).sum()
 
 
 def actor_loss(action_value: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tensor:

@@ -25,6 +25,8 @@ class Batch(NamedTuple):
     masks: Tensor | None = None
     """What is allowed, bool [B, D]; everything if None"""
     next_masks: Tensor | None = None
+    weights: Tensor | None = None
+    """[B]: what each transition counts in the critics' loss; None for the same"""
 
     @classmethod
     def from_replay(
@@ -32,7 +34,7 @@ class Batch(NamedTuple):
     ) -> Batch:
         """From the samples of any SB3 replay buffer.
 
-        :param samples: ``ReplayBufferSamples`` or ``DictReplayBufferSamples``
+        :param samples: ``ReplayBufferSamples``, ``DictReplayBufferSamples`` or ``PrioritizedSamples``
         :param gamma: the discount of one step, where the samples bring none of their own
         :param stored_masks: how the observations hold masks, if they do
         """
@@ -49,4 +51,5 @@ class Batch(NamedTuple):
             next_observations=next_observations,
             masks=masks,
             next_masks=next_masks,
+            weights=getattr(samples, "weights", None),
         )

@@ -22,8 +22,9 @@ LOG_ENT_COEF_RANGE = (-10.0, 2.0)
 class Learner:
     """Holds the networks and what changes while they learn.
 
-    ``temperature``, ``target_fraction`` (of the greatest entropy) and ``tau`` are 0-d tensors on the device, filled in place by whoever keeps the
-    schedules.
+    ``temperature``, ``target_fraction`` (of the greatest entropy) and ``tau`` are 0-d tensors on the device, filled in
+    place by whoever keeps the schedules. ``td_errors`` are the absolute errors of the last batch that had weights,
+    averaged over the critics. [B]
 
     :param critic_target: follows ``critic``, in evaluation mode
     :param estimator: of the actor's gradient
@@ -61,6 +62,7 @@ class Learner:
         self.temperature = torch.ones((), device=device)
         self.target_fraction = torch.zeros((), device=device)
         self.tau = torch.zeros((), device=device)
+        self.td_errors: Tensor | None = None
 
         self._actor_parameters = _optimized(actor.optimizer)
         self._critic_parameters = _optimized(critic.optimizer)
@@ -113,7 +115,9 @@ class Learner:
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
-        return losses.critic_loss(values, target), values.detach().mean()
+        if batch.weights is not None:
+            self.td_errors = (values.detach() - target).abs().mean(0)
+        return losses.critic_loss(values, target, batch.weights), values.detach().mean()
 
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The actor's loss, the policy's entropy [B], detached, and what it should be, [B] or [].

@@ -17,7 +17,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import GSAC, GradientDiagnostics
+from gsac import GSAC, GradientDiagnostics, PrioritizedReplayBuffer
 from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.training.masks import StoredMasks
 
@@ -126,6 +126,11 @@ def test_where_nothing_is_to_choose_the_coefficient_rests():
 
 WAYS = {
     "n-step": ({"n_steps": 3}, lambda env: env, NStepReplayBuffer),
+    "prioritised": (
+        {"n_steps": 3, "replay_buffer_class": PrioritizedReplayBuffer},
+        lambda env: env,
+        PrioritizedReplayBuffer,
+    ),
     "memory": (
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
         lambda env: env,
@@ -150,6 +155,7 @@ def test_every_buffer_stores_masks(way):
     assert observations.shape == (32, 7)
     assert batch.masks.sum(-1).unique().tolist() == [4]
     assert (batch.masks * batch.actions).sum(-1).eq(2).all()  # what was done was allowed
+    assert getattr(model.replay_buffer, "n_steps", 1) == model.n_steps
     if "normalised" in way:
         raw = env.venv.reset()
         assert observations.std() == pytest.approx(1.0, abs=0.4)

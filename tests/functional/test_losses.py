@@ -14,6 +14,14 @@ def test_critic_loss_sums_over_critics_and_averages_over_the_batch():
     assert losses.critic_loss(values, target).item() == 0.5 * (1 + 4) / 2
 
 
+def test_critic_loss_with_weights_by_hand_and_without_as_it_was():
+    values, target = torch.tensor([[1.0, 2.0], [0.0, 3.0]]), torch.tensor([0.0, 1.0])
+    weights = torch.tensor([1.0, 0.5])
+    assert losses.critic_loss(values, target, weights).item() == 0.5 * (1 + 0.5 * 1 + 0 + 0.5 * 4) / 2
+    values, target = torch.randn(2, 100), torch.randn(100)
+    assert losses.critic_loss(values, target).equal(0.5 * (values - target).square().mean(-1).sum())
+
+
 def test_actor_loss_divides_by_nothing_but_the_batch():
     value, entropy = torch.tensor([2.0, 4.0]), torch.tensor([1.0, 1.0])
     assert losses.actor_loss(value, entropy, torch.tensor(0.5)).item() == -3.5

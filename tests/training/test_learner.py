@@ -84,6 +84,36 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
     assert loss.item() == pytest.approx(0.5 * (current - target[:, None]).square().mean(0).sum().item(), rel=1e-4)
 
 
+def test_the_errors_and_the_weighted_loss_by_enumeration():
+    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False)
+    batch = make_batch(policy)._replace(weights=torch.rand(16))
+    loss, _ = learner.critic_loss(batch, torch.tensor(0.3))
+    probs = policy.actor.distribution(batch.next_observations).logits.detach().softmax(-1)
+    value = sum(
+        probs[:, i] * torch.cat(policy.critic_target(batch.next_observations, action.expand(16, -1)), 1).min(1).values
+        for i, action in enumerate(torch.eye(3))
+    )
+    errors = torch.cat(policy.critic(batch.observations, batch.actions), 1) - (
+        batch.rewards + batch.discounts * value
+    ).unsqueeze(1)
+    assert torch.allclose(learner.td_errors, errors.abs().mean(1), atol=1e-5)
+    assert not learner.td_errors.requires_grad
+    expected = 0.5 * (batch.weights * errors.square().sum(1)).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_weights_of_one_change_no_bit():
+    ends = []
+    for weights in (None, torch.ones(16)):
+        torch.manual_seed(0)
+        policy, learner = make_learner()
+        for _ in range(3):
+            learner.step(make_batch(policy)._replace(weights=weights))
+        assert (learner.td_errors is None) == (weights is None)
+        ends.append(snapshot(policy))
+    assert all(a.equal(b) for a, b in zip(*ends, strict=True))
+
+
 def test_large_spaces_are_sampled_and_right_on_average():
     policy, learner = make_learner(spaces.MultiBinary(10))
     assert policy.actor.codec.groups.n_joint > policy.critic.q_net.max_enumerated
@@ -198,5 +228,6 @@ def test_a_step_reads_nothing_from_the_device(estimator, space):
     learner.step(batch)
     with NoReads():
         metrics = learner.step(batch)
+        learner.step(batch._replace(weights=torch.ones(16)))
     with pytest.raises(AssertionError, match="read from the device"), NoReads():
         metrics.entropy.item()
