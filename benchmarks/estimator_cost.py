@@ -69,7 +69,7 @@ def estimator_costs() -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for space_name, space in SPACES.items():
         for head in ("linear", "action_in"):
-            model = GSAC("MlpPolicy", Match(space), policy_kwargs={"critic_head": head}, buffer_size=100, device="cpu")
+            model = GSAC("MlpPolicy", Match(space), policy_kwargs={"critic_head": head}, buffer_size=200, device="cpu")
             n_joint = model._codec.groups.n_joint
             names = [name for name, estimator in ESTIMATORS.items() if not enumerates(estimator) or n_joint <= 1024]
             found = cheapest({name: gradient(model, name) for name in names})
@@ -84,7 +84,7 @@ def neighbour_costs() -> list[dict[str, object]]:
         space = spaces.MultiDiscrete([4] * (columns // 4))
         for width in (64, 256):
             kwargs = {"critic_head": "action_in", "net_arch": [width, width]}
-            model = GSAC("MlpPolicy", Match(space), policy_kwargs=kwargs, buffer_size=100, device="cpu")
+            model = GSAC("MlpPolicy", Match(space), policy_kwargs=kwargs, buffer_size=200, device="cpu")
             observations = torch.randn(32, *model.observation_space.shape)
             groups = model._codec.groups
             action = groups.one_hot(torch.zeros(32, len(groups), dtype=torch.long))

@@ -10,12 +10,15 @@ import re
 import statistics
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import defaults
 import estimator_quality
 import jang_table
 import prioritized
 import reinforce
+
+from gsac import curves
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md", ROOT / "docs" / "prioritized.md")
@@ -100,6 +103,13 @@ def jang() -> str:
     return jang_table.markdown(defaults.finished(RESULTS / "jang.jsonl"))
 
 
+def compare_cartpole() -> str:
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for run in defaults.finished(RESULTS / "compare_cartpole" / "runs.jsonl"):
+        runs.setdefault(run["label"], []).append(run)
+    return curves.table(runs, threshold=475.0).rstrip()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "returns": returns,
     "reinforce": reinforce_returns,
@@ -111,6 +121,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
     "jang": jang,
+    "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,

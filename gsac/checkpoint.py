@@ -98,9 +98,11 @@ def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequen
     To be called between two rounds of gathering experience, as :class:`Checkpoint` does.
 
     :return: why the environments could not be written, or None if they are in the file
+    :raises ValueError: losses are infinite or not a number
     """
     assert model.env is not None
     assert model.replay_buffer is not None
+    model.check_losses()  # a model that is broken does not replace one that is not
     environments, reason = _pickled_environments(model.env)
     state = {
         "environments": environments,

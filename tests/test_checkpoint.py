@@ -28,41 +28,31 @@ HERE = Path(__file__).parent
 CASES = [(name, 1) for name in RUNS] + [(name, 4) for name in ("plain", "n-step", "prioritised", "hindsight")]
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory):
-    """Each run made without a stop here, its checkpoint on the way continued in a new process."""
-    folder = tmp_path_factory.mktemp("runs")
+def test_resumed_runs_equal_the_uninterrupted_ones(tmp_path):
+    """Each run is made without a stop here, and continued from its checkpoint on the way in a new process."""
     expected = {}
-    torch.set_num_threads(1)
     for name, n_envs in CASES:
         model = make_model(name, n_envs)
-        model.learn(STEPS, callback=OnTheWay(folder / f"{name}_{n_envs}.ckpt", every=STOP))
+        model.learn(STEPS, callback=OnTheWay(tmp_path / f"{name}_{n_envs}.ckpt", every=STOP))
         expected[name, n_envs] = outcome(model)
-    command = [sys.executable, str(HERE / "resumed_runs.py"), str(folder)]
+    command = [sys.executable, str(HERE / "resumed_runs.py"), str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
-    return expected, {(n, e): torch.load(folder / f"{n}_{e}.resumed", weights_only=True) for n, e in CASES}
+    for name, n_envs in CASES:
+        resumed = torch.load(tmp_path / f"{name}_{n_envs}.resumed", weights_only=True)
+        assert len(expected[name, n_envs]) == len(resumed)
+        assert resumed[-1].shape[0] * resumed[-1].shape[1] >= 1000, "the actions that follow"
+        for a, b in zip(expected[name, n_envs], resumed, strict=True):
+            assert a.equal(b), f"{name} with {n_envs} environments"
 
 
-@pytest.mark.parametrize(("name", "n_envs"), CASES)
-def test_a_resumed_run_equals_the_uninterrupted_one(runs, name, n_envs):
-    expected, resumed = (side[name, n_envs] for side in runs)
-    assert len(expected) == len(resumed)
-    assert len(expected[-1]) * expected[-1].shape[1] >= 1000
-    for a, b in zip(expected, resumed, strict=True):
-        assert a.equal(b)
-
-
-def test_checkpoints_do_not_change_the_run(runs):
-    model = make_model("plain", 1).learn(STEPS)
-    for a, b in zip(runs[0]["plain", 1], outcome(model), strict=True):
-        assert a.equal(b)
-
-
-def test_another_seed_would_have_been_another_run(runs):
-    """The equality above says something: runs do differ."""
-    model = GSAC("MlpPolicy", make_env("plain", 1), **(SETTINGS | {"seed": 4})).learn(STEPS)
-    assert not all(a.equal(b) for a, b in zip(runs[0]["plain", 1], outcome(model), strict=True))
+def test_checkpoints_do_not_change_the_run_and_another_seed_does(tmp_path):
+    """The equality of resumed runs says something: runs do differ."""
+    plain = outcome(make_model("plain", 1).learn(STEPS))
+    watched = outcome(make_model("plain", 1).learn(STEPS, callback=Checkpoint(tmp_path / "run.ckpt", every=50)))
+    other = outcome(GSAC("MlpPolicy", make_env("plain", 1), **(SETTINGS | {"seed": 4})).learn(STEPS))
+    assert all(a.equal(b) for a, b in zip(plain, watched, strict=True))
+    assert not all(a.equal(b) for a, b in zip(plain, other, strict=True))
 
 
 def test_fifty_kills_lose_no_checkpoint(tmp_path):

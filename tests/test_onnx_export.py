@@ -24,7 +24,7 @@ ACTION_SPACES = [
     spaces.MultiDiscrete(SIZES, start=[4, -1]),
     spaces.MultiBinary(3),
 ]
-QUICK = {"device": "cpu", "buffer_size": 1, "seed": 0}
+QUICK = {"device": "cpu", "buffer_size": 128, "seed": 0}
 
 
 class Observed(gymnasium.Env):
@@ -231,7 +231,7 @@ MISSING = """
 import sys
 sys.modules["onnx"] = None
 from gsac import GSAC, cli
-GSAC("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=1).save("model")
+GSAC("MlpPolicy", "CartPole-v1", device="cpu", buffer_size=128).save("model")
 cli.main(["export", "model.zip", "--onnx", "a.onnx"])
 """
 

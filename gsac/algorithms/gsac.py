@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -25,7 +23,7 @@ from gsac.algorithms.arguments import (
     parse_ent_coef,
     parse_target_entropy,
 )
-from gsac.algorithms.base import Algorithm
+from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
 from gsac.algorithms.masking import MaskedActions
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
@@ -41,7 +39,7 @@ from gsac.training.prioritized import PrioritizedReplayBuffer
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
+class GSAC(GuardedTraining, MaskedActions):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -183,7 +181,6 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
         self.log_ent_coef: torch.Tensor | None = None
         self.ent_coef_optimizer: torch.optim.Optimizer | None = None
         self.ent_coef_tensor: torch.Tensor | None = None
-        self._chosen_buffer_class: type[ReplayBuffer] | None = None
 
         if _init_setup_model:
             self._setup_model()
@@ -200,6 +197,7 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
                 "ent_coef='auto' to aim at it, or leave it out."
             )
         self._setup_networks_and_buffer()
+        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
         self._fit_buffer_to_masks()
         estimator, self._estimator_schedules = scheduled(
             resolve_estimator(self.estimator, linear=self.critic.q_net.linear), self.device
@@ -232,6 +230,11 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
             check_number(name, getattr(self, name), allowed, holds, example)
         self._check_shared_arguments()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
+        if self.buffer_size < self.batch_size:
+            raise ValueError(
+                f"buffer_size={self.buffer_size} holds less than one batch of batch_size={self.batch_size}: pass a larger "
+                "buffer, such as buffer_size=100_000, or a smaller batch."
+            )
         self._temperature_schedule = check_schedule(
             "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
         )
@@ -240,36 +243,6 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
                 f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict "
                 "observations: pass n_steps=1, or your own replay_buffer_class."
             )
-
-    def _setup_networks_and_buffer(self) -> None:
-        if self.replay_buffer_class is not None and self.replay_buffer_class is self._chosen_buffer_class:
-            # SB3 stores its choice as if the user had made it, and warns about it when the model is loaded.
-            self.replay_buffer_class = None
-            self.replay_buffer_kwargs = {
-                k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
-            }
-        chosen_by_user = self.replay_buffer_class is not None
-        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
-            self._setup_with_steps_passed_on()
-        else:
-            super()._setup_model()
-        self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
-        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
-
-    def _buffer_arguments(self) -> dict[str, Any]:
-        given = super()._buffer_arguments()
-        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
-            return {"n_steps": self.n_steps, "gamma": self.gamma, **given}
-        return given
-
-    def _setup_with_steps_passed_on(self) -> None:
-        given = self.replay_buffer_kwargs
-        self.replay_buffer_kwargs = self._buffer_arguments()
-        with warnings.catch_warnings():
-            # SB3 does not know that this class sums rewards.
-            warnings.filterwarnings("ignore", "`n_steps=.*is ignored")
-            super()._setup_model()
-        self.replay_buffer_kwargs = given
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.
@@ -296,6 +269,7 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
                 self.replay_buffer.update_priorities(samples.indices, self._learner.td_errors.cpu().numpy())
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        self.check_losses(every=1 if self.device.type == "cpu" else UPDATES_BETWEEN_CHECKS)
 
     def sample_batch(self, batch_size: int) -> Batch:
         """Transitions from the replay buffer, as an update sees them."""
@@ -358,6 +332,7 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
 
     def dump_logs(self) -> None:
         """Writes the log. The losses' means since the last time are read from the device here, and only here."""
+        self.check_losses()
         means = self._metrics.pop()
         if self.log_ent_coef is None:
             means.pop("ent_coef_loss", None)
@@ -379,14 +354,6 @@ class GSAC(MaskedActions, Algorithm, OffPolicyAlgorithm):
             "_last_masks",
             "_estimator_schedules",
         ]
-
-    def _constructor_arguments(self) -> dict[str, Any]:
-        arguments = super()._constructor_arguments()
-        if self.replay_buffer_class is self._chosen_buffer_class:
-            arguments["replay_buffer_class"] = None
-            kwargs = self.replay_buffer_kwargs.items()
-            arguments["replay_buffer_kwargs"] = {k: v for k, v in kwargs if k not in ("n_steps", "gamma")}
-        return arguments
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

@@ -10,11 +10,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
 from stable_baselines3.common.noise import ActionNoise
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from gsac.action_codec import ActionCodec
+from gsac.algorithms.buffers import ChosenBuffer
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import GSACPolicy
 from gsac.training.masks import StoredMasks, all_valid, to_tensor
@@ -37,7 +37,7 @@ def current_masks(env: VecEnv, codec: ActionCodec, step: int) -> np.ndarray:
     return codec.check_masks(env.env_method(METHOD), f"action_masks() of the environment, at step {step},")
 
 
-class MaskedActions(OffPolicyAlgorithm):
+class MaskedActions(ChosenBuffer):
     """Acts, warms up, stores and learns within what ``action_masks()`` allows. To be named before SB3's own class."""
 
     policy: GSACPolicy
@@ -68,9 +68,6 @@ class MaskedActions(OffPolicyAlgorithm):
             self.replay_buffer = self._empty_buffer(with_masks)
         else:
             self._stored_masks = None
-
-    def _buffer_arguments(self) -> dict[str, Any]:
-        return dict(self.replay_buffer_kwargs)
 
     def _empty_buffer(self, with_masks: StoredMasks) -> ReplayBuffer:
         assert self.replay_buffer_class is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -32,6 +33,16 @@ class RunningMean:
         values = torch.stack(metrics)
         self.total = values if self.total is None else self.total.add_(values)
         self.count += 1
+
+    def not_finite(self) -> list[str]:
+        """The names of those that were infinite or not a number in any update since the last :meth:`pop`. Reads the sums
+        from the device: they stay as they are from the first such update on.
+        """
+        if self.total is None:
+            return []
+        return [
+            name for name, total in zip(Metrics._fields, self.total.tolist(), strict=True) if not math.isfinite(total)
+        ]
 
     def pop(self) -> dict[str, float]:
         """The means since the last call, by name; empty if there was no update."""

@@ -152,4 +152,4 @@ def test_policies_that_do_not_exist_or_do_not_fit():
 def test_spaces_with_more_joint_actions_than_a_float_can_count():
     assert GSAC("MlpPolicy", Switches(2000), learning_starts=10, batch_size=8, buffer_size=100).learn(12)
     with pytest.raises(ValueError, match=r"target_entropy=2000.*1386"):
-        GSAC("MlpPolicy", Switches(2000), target_entropy=2000, buffer_size=100)
+        GSAC("MlpPolicy", Switches(2000), target_entropy=2000, buffer_size=200)
