@@ -21,11 +21,14 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "sb3_suite.json"
 SDISTS = {"stable_baselines3": "stable-baselines3==2.9.2", "sb3_contrib": "sb3-contrib==2.9.2"}
+
+COUNTED = ("run", "passed", "not applicable", "failed")
 
 SDE = "state-dependent exploration: continuous actions only"
 ON_POLICY = "rollouts, advantages and state values: on-policy algorithms only"
@@ -132,7 +135,7 @@ def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
         text=True,
     )
     if finished.returncode not in (0, 1, 5) or not found.exists():  # 5: no case of the file is about one of the four
-        raise SystemExit(f"pytest could not run {file.name}:\n{finished.stdout[-4000:]}")
+        return {f"{file.parent.name}/{file.name}": {"outcome": "not run", "reason": finished.stdout[-4000:]}}
     return json.loads(found.read_text())
 
 
@@ -147,17 +150,18 @@ def main() -> int:
         packages = [unpack(sdist, folder) for sdist in arguments.sdist or download(folder)]
         files = [file for package in packages for file in sorted((folder / package).glob("test_*.py"))]
         cases: dict[str, dict[str, str]] = {}
+        print(line("file", {name: name for name in COUNTED}))
         for file in files:
             if file.stem.startswith(arguments.only):
                 ran = run(file, folder)
-                print(".", end="", flush=True)
                 cases |= ran
-    print()
-    table = summary(cases)
-    print(table)
-    bad = {case: found for case, found in cases.items() if found["outcome"] not in ("passed", "not applicable")}
-    for case, found in bad.items():
-        print(f"\n{found['outcome'].upper()} {case}\n{found['reason']}")
+                if ran:
+                    print(line(f"{file.parent.name}/{file.name}", counts(ran.values())), flush=True)
+                for case, found in ran.items():
+                    if found["outcome"] not in ("passed", "not applicable"):
+                        print(f"\n{found['outcome'].upper()} {case}\n{found['reason']}\n", flush=True)
+    total = counts(cases.values())
+    print(line("all", total))
     whole = not arguments.only and set(packages) == set(SDISTS)
     unused = (
         [pattern for pattern in NOT_APPLICABLE if not any(matches(pattern, case) for case in cases)] if whole else []
@@ -169,37 +173,29 @@ def main() -> int:
         result = {
             "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
             "tests": list(SDISTS.values()),
-            "counts": counts(cases.values()),
+            "counts": total,
             "files": {file: counts(found) for file, found in by_file(cases).items()},
         }
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")
-    return 1 if bad or unused else 0
+    return 1 if total["failed"] or unused else 0
 
 
-def by_file(cases):
-    files = {}
+def by_file(cases: dict[str, dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    files: dict[str, list[dict[str, str]]] = {}
     for case, found in cases.items():
         files.setdefault(case.split("::")[0], []).append(found)
     return files
 
 
-def counts(found) -> dict[str, int]:
+def counts(found: Iterable[dict[str, str]]) -> dict[str, int]:
     outcomes = Counter(case["outcome"] for case in found)
-    return {
-        "run": sum(outcomes.values()) - outcomes["not applicable"],
-        "passed": outcomes["passed"],
-        "not applicable": outcomes["not applicable"],
-        "failed": sum(outcomes.values()) - outcomes["passed"] - outcomes["not applicable"],
-    }
+    passed, elsewhere = outcomes["passed"], outcomes["not applicable"]
+    run = outcomes.total() - elsewhere
+    return dict(zip(COUNTED, (run, passed, elsewhere, run - passed), strict=True))
 
 
-def summary(cases) -> str:
-    rows = {**{file: counts(found) for file, found in by_file(cases).items()}, "all": counts(cases.values())}
-    width = max(map(len, rows))
-    lines = [f"{'file':{width}}  {'run':>5} {'passed':>7} {'not applicable':>15} {'failed':>7}"]
-    for name, row in rows.items():
-        lines.append(f"{name:{width}}  {row['run']:5} {row['passed']:7} {row['not applicable']:15} {row['failed']:7}")
-    return "\n".join(lines)
+def line(name: str, row: Mapping[str, object]) -> str:
+    return f"{name:45}" + "".join(f"{row[column]!s:>16}" for column in COUNTED)
 
 
 if __name__ == "__main__":

@@ -502,3 +502,22 @@ def test_no_warning_over_a_whole_life(kwargs, tmp_path):
         model.load_replay_buffer(tmp_path / "buffer")
         model.learn(30).learn(30)
     assert model.num_timesteps == 30
+
+
+def test_the_interval_of_the_targets_counts_updates_over_all_calls_of_train():
+    model = cartpole(target_update_interval=3, gradient_steps=0, tau=0.5).learn(25)
+    moved = []
+    for _ in range(7):
+        before = tensors(model.critic_target)
+        model.train(1, 16)
+        moved.append(not same(model.critic_target, before))
+    assert moved == [False, False, True, False, False, True, False]
+
+
+def test_policies_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="MlpPolcy"):
+        GSAC("MlpPolcy", "CartPole-v1", **QUICK)
+    with pytest.raises(ValueError, match="MultiInputPolicy"):
+        GSAC("MlpPolicy", Walk(), **QUICK)
+    with pytest.raises(AssertionError, match="NatureCNN"):
+        GSAC("CnnPolicy", "CartPole-v1", **QUICK)
