@@ -110,6 +110,18 @@ def compare_cartpole() -> str:
     return curves.table(runs, threshold=475.0).rstrip()
 
 
+def sb3_suite() -> str:
+    result = json.loads((RESULTS / "sb3_suite.json").read_text())
+    counts = result["counts"]
+    tests = " and ".join(test.replace("==", " ") for test in result["tests"])
+    return (
+        f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC in the place of\n"
+        "DQN, SAC, A2C and QRDQN, with five classes for each number where the environment has `Box` actions: "
+        f"{counts['passed']} of the\n{counts['run']} cases that apply pass. "
+        f"{counts['not applicable']} others do not apply, and [the script](benchmarks/sb3_suite.py) gives the reason for each."
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "returns": returns,
     "reinforce": reinforce_returns,
@@ -125,6 +137,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,
+    "sb3_suite": sb3_suite,
 }
 
 

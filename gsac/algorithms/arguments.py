@@ -110,13 +110,13 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
     :raises ValueError: a target that no policy has, or a string of no such form
     :raises TypeError: none of these
     """
+    if target_entropy == "auto":
+        return Constant(DEFAULT_TARGET_FRACTION)
     if max_entropy <= 0:
         raise ValueError(
             f"target_entropy={target_entropy!r} cannot be reached: there is one action to choose from, and its entropy "
-            "is 0. Pass ent_coef=0.0, which needs no target."
+            "is 0. Pass 'auto', which then leaves the coefficient as it is."
         )
-    if target_entropy == "auto":
-        return Constant(DEFAULT_TARGET_FRACTION)
     name = "target_entropy"
     schedule: Schedule
     if isinstance(target_entropy, str) and target_entropy.startswith("auto_"):

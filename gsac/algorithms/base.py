@@ -43,7 +43,8 @@ class Algorithm(BaseAlgorithm):
         self.lr_schedule = FloatSchedule(self._learning_rate_schedule)
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        learning_rate = self._value_at(self._learning_rate_schedule)
+        # Whoever wants to freeze a model replaces lr_schedule, as in SB3; inside ours is the schedule with its own clock.
+        learning_rate = self._value_at(getattr(self.lr_schedule, "value_schedule", self.lr_schedule))
         self.logger.record("train/learning_rate", learning_rate)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             update_learning_rate(optimizer, learning_rate)

@@ -115,10 +115,12 @@ def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
         GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
 
 
-def test_a_single_action_needs_no_target():
-    with pytest.raises(ValueError, match=r"one action.*ent_coef=0\.0"):
-        GSAC("MlpPolicy", Match(spaces.Discrete(1)))
-    assert GSAC("MlpPolicy", Match(spaces.Discrete(1)), ent_coef=0.0, learning_starts=10, batch_size=8).learn(30)
+def test_a_single_action_is_learned_with_and_leaves_the_coefficient_where_it_was():
+    model = GSAC("MlpPolicy", Match(spaces.Discrete(1)), learning_starts=10, batch_size=8).learn(30)
+    assert model._n_updates == 20
+    assert model.log_ent_coef.exp().item() == pytest.approx(0.1)
+    with pytest.raises(ValueError, match=r"target_entropy=0\.1.*one action.*'auto'"):
+        GSAC("MlpPolicy", Match(spaces.Discrete(1)), target_entropy=0.1)
 
 
 @pytest.mark.parametrize("estimator", ["expected", "reinforce:baseline=exact"])

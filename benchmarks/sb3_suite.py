@@ -1,0 +1,202 @@
+"""Stable-Baselines3's own tests, with GSAC in the roles of DQN, SAC, A2C and sb3-contrib's QRDQN.
+
+    python benchmarks/sb3_suite.py
+    python benchmarks/sb3_suite.py --sdist stable_baselines3-2.9.2.tar.gz --sdist sb3_contrib-2.9.2.tar.gz --only test_her
+
+The tests are part of both source distributions. pip downloads them into a temporary folder, unless ``--sdist`` names the
+files, and pytest runs them there, file by file; :mod:`sb3_roles` says what is put in whose place. A case that one of the
+four occurs in passes, or ``NOT_APPLICABLE`` gives the reason why it says nothing about GSAC; anything else fails the
+command, as does a reason that no case needs any more. Cases that SB3 skips without a GPU count as not applicable there. Writes ``results/sb3_suite.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "sb3_suite.json"
+SDISTS = {"stable_baselines3": "stable-baselines3==2.9.2", "sb3_contrib": "sb3-contrib==2.9.2"}
+
+COUNTED = ("run", "passed", "not applicable", "failed")
+
+SDE = "state-dependent exploration: continuous actions only"
+ON_POLICY = "rollouts, advantages and state values: on-policy algorithms only"
+OLD_FILES = "files of the other algorithm from before SB3 2.4, which GSAC never wrote"
+ENDS = "for this combination SB3's test does nothing"
+ERROR = "GSAC refuses it too, but with a ValueError that says what to write; the test wants an AssertionError"
+CRITIC_ALONE = "DQN's network chooses actions; GSAC's critics do not, and its actor alone is tested in SAC's role"
+
+NOT_APPLICABLE = {
+    "stable_baselines3/test_buffers.py::test_custom_rollout_buffer": ON_POLICY,
+    "stable_baselines3/test_cnn.py::test_cnn[True-SAC]": ENDS,
+    "stable_baselines3/test_cnn.py::test_cnn[True-DQN]": ENDS,
+    "stable_baselines3/test_cnn.py::test_features_extractor_target_net[True-DQN]": ENDS,
+    "stable_baselines3/test_custom_policy.py::test_flexible_mlp[A2C-net_arch7]": "an old form of net_arch, which warns",
+    "stable_baselines3/test_custom_policy.py::test_flexible_mlp[A2C-net_arch8]": "an old form of net_arch, which warns",
+    "stable_baselines3/test_distributions.py::test_squashed_gaussian[A2C]": SDE,
+    "stable_baselines3/test_distributions.py::test_get_distribution": ON_POLICY,
+    "stable_baselines3/test_distributions.py::test_predict_values": ON_POLICY,
+    "stable_baselines3/test_gae.py::test_gae_computation[*A2C]": ON_POLICY,
+    "stable_baselines3/test_gae.py::test_infinite_horizon[*A2C]": ON_POLICY,
+    "stable_baselines3/test_her.py::test_save_load[True-SAC]": SDE,
+    "stable_baselines3/test_her.py::test_save_load[True-DQN]": SDE,
+    "stable_baselines3/test_identity.py::test_discrete[env1-DQN]": ENDS,
+    "stable_baselines3/test_identity.py::test_discrete[env2-DQN]": ENDS,
+    "stable_baselines3/test_logger.py::test_sb3_import_without_optional_deps": "imports SB3 without its optional packages",
+    "stable_baselines3/test_n_step_replay.py::test_n_steps_with_dict_obs[None]": ERROR,
+    "stable_baselines3/test_predict.py::test_predict[*CartPole-v1-SAC]": ENDS,
+    "stable_baselines3/test_predict.py::test_predict[*Pendulum-v1-DQN]": ENDS,
+    "stable_baselines3/test_predict.py::test_dqn_epsilon_greedy": "DQN's epsilon",
+    "stable_baselines3/test_run.py::test_advantage_normalization[*A2C]": ON_POLICY,
+    "stable_baselines3/test_run.py::test_warn_dqn_multi_env": "a warning about DQN's target_update_interval, in env steps",
+    "stable_baselines3/test_save_load.py::test_save_load_env_cnn[A2C]": OLD_FILES,
+    "stable_baselines3/test_save_load.py::test_save_load_no_target_params": OLD_FILES,
+    "stable_baselines3/test_save_load.py::test_save_load_policy[True-*]": SDE,
+    "stable_baselines3/test_save_load.py::test_save_load_q_net[*]": CRITIC_ALONE,
+    "stable_baselines3/test_sde.py::*": SDE,
+    "stable_baselines3/test_spaces.py::test_action_spaces[CartPole-v1-SAC]": "asserts that Discrete actions are refused",
+    "stable_baselines3/test_spaces.py::test_multidim_binary_not_supported": ERROR,
+    "stable_baselines3/test_spaces.py::test_sde_multi_dim": SDE,
+    "stable_baselines3/test_train_eval_mode.py::test_a2c_ppo_collect_rollouts_with_batch_norm[*A2C]": ON_POLICY,
+    "stable_baselines3/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[CartPole-v1-SAC]": ENDS,
+    "stable_baselines3/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[Pendulum-v1-DQN]": ENDS,
+    "sb3_contrib/test_cnn.py::test_cnn[True-QRDQN]": ENDS,
+    "sb3_contrib/test_cnn.py::test_feature_extractor_target_net[True-QRDQN]": ENDS,
+    "sb3_contrib/test_identity.py::test_discrete[env1-QRDQN]": ENDS,
+    "sb3_contrib/test_identity.py::test_discrete[env2-QRDQN]": ENDS,
+    "sb3_contrib/test_save_load.py::test_save_load_q_net[*]": CRITIC_ALONE,
+    "sb3_contrib/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[Pendulum-v1-QRDQN]": ENDS,
+}
+"""Cases, with ``*`` for any characters -> why they say nothing about GSAC."""
+
+
+def reason_not_to_run(case: str) -> str | None:
+    """Why the case, named ``package/file.py::test[parameters]``, does not apply; None if it does."""
+    return next((reason for pattern, reason in NOT_APPLICABLE.items() if matches(pattern, case)), None)
+
+
+def matches(pattern: str, case: str) -> bool:
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), case) is not None
+
+
+def download(folder: Path) -> list[Path]:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "-d", str(folder)]
+    subprocess.run([*command, *SDISTS.values()], check=True)
+    return sorted(folder.glob("*.tar.gz"))
+
+
+def unpack(sdist: Path, folder: Path) -> str:
+    """Puts the tests into ``folder/PACKAGE``; returns the package's name.
+
+    sb3-contrib's package comes with its tests, since gsac does not need it installed.
+    """
+    (package,) = [name for name in SDISTS if sdist.name.replace("-", "_").startswith(name)]
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder / "sdists", filter="data")
+    (source,) = (folder / "sdists").glob(f"{package}-*")
+    (source / "tests").rename(folder / package)
+    if package == "sb3_contrib":
+        (folder / "packages").mkdir()
+        (source / package).rename(folder / "packages" / package)
+    return package
+
+
+def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
+    """The outcome of each case of one file of tests."""
+    found = folder / "cases.json"
+    found.unlink(missing_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(
+            [str(folder / "packages"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        ),
+        "SB3_ROLES_RESULT": str(found),
+        "SB3_ROLES_PACKAGE": file.parent.name,
+    }
+    (folder / "pytest.ini").write_text("[pytest]\nmarkers = expensive: not run by default\n")
+    options = ["-q", "-p", "sb3_roles", "-p", "no:cacheprovider", "-c", str(folder / "pytest.ini"), "--tb=short"]
+    finished = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, f"--rootdir={folder}", str(file)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if finished.returncode not in (0, 1, 5) or not found.exists():  # 5: no case of the file is about one of the four
+        return {f"{file.parent.name}/{file.name}": {"outcome": "not run", "reason": finished.stdout[-4000:]}}
+    return json.loads(found.read_text())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sdist", type=Path, action="append", help="a source distribution that is already here")
+    parser.add_argument("--only", default="", help="files whose name starts so; writes no result")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        packages = [unpack(sdist, folder) for sdist in arguments.sdist or download(folder)]
+        files = [file for package in packages for file in sorted((folder / package).glob("test_*.py"))]
+        cases: dict[str, dict[str, str]] = {}
+        print(line("file", {name: name for name in COUNTED}))
+        for file in files:
+            if file.stem.startswith(arguments.only):
+                ran = run(file, folder)
+                cases |= ran
+                if ran:
+                    print(line(f"{file.parent.name}/{file.name}", counts(ran.values())), flush=True)
+                for case, found in ran.items():
+                    if found["outcome"] not in ("passed", "not applicable"):
+                        print(f"\n{found['outcome'].upper()} {case}\n{found['reason']}\n", flush=True)
+    total = counts(cases.values())
+    print(line("all", total))
+    whole = not arguments.only and set(packages) == set(SDISTS)
+    unused = (
+        [pattern for pattern in NOT_APPLICABLE if not any(matches(pattern, case) for case in cases)] if whole else []
+    )
+    for pattern in unused:
+        print(f"\nNO SUCH CASE {pattern}")
+    if whole:
+        names = ("gsac", "stable-baselines3", "torch", "gymnasium", "numpy")
+        result = {
+            "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
+            "tests": list(SDISTS.values()),
+            "counts": total,
+            "files": {file: counts(found) for file, found in by_file(cases).items()},
+        }
+        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    return 1 if total["failed"] or unused else 0
+
+
+def by_file(cases: dict[str, dict[str, str]]) -> dict[str, list[dict[str, str]]]:
+    files: dict[str, list[dict[str, str]]] = {}
+    for case, found in cases.items():
+        files.setdefault(case.split("::")[0], []).append(found)
+    return files
+
+
+def counts(found: Iterable[dict[str, str]]) -> dict[str, int]:
+    outcomes = Counter(case["outcome"] for case in found)
+    passed, elsewhere = outcomes["passed"], outcomes["not applicable"]
+    run = outcomes.total() - elsewhere
+    return dict(zip(COUNTED, (run, passed, elsewhere, run - passed), strict=True))
+
+
+def line(name: str, row: Mapping[str, object]) -> str:
+    return f"{name:45}" + "".join(f"{row[column]!s:>16}" for column in COUNTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
