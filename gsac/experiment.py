@@ -150,6 +150,8 @@ class Prepared:
             model.learn(steps, callback=callbacks, progress_bar=progress_bar, reset_num_timesteps=not goes_on)
         finally:  # what was learned before an interruption or an error is kept as well
             model.save(folder / "model.zip")
+        assert run.seed is not None
+        self.eval_env.seed(run.seed + EVALUATION_SEED_OFFSET)  # whatever was evaluated before, and in which process
         return evaluate_model(model, self.eval_env, run.n_eval_episodes, deterministic=True)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -47,7 +48,7 @@ def run(tmp_path_factory):
 def test_a_run_leaves_everything_in_its_folder(run):
     folder, result = run
     files = {path.name.split(".")[0] for path in (folder / "logs/CartPole-v1/gsac_1").iterdir()}
-    assert files == {"config", "events", "progress", "evaluations", "best_model", "model"}
+    assert files == {"config", "events", "progress", "evaluations", "best_model", "model", "checkpoint"}
     last = result.stdout.strip().splitlines()[-1]
     assert last.startswith("CartPole-v1: ")
     assert last.endswith(" over 2 episodes, deterministic actions")
@@ -115,6 +116,8 @@ def test_several_environments(tmp_path):
         (["train", "CartPol-v1"], "CartPole"),
         (["train", "CartPole-v99"], "CartPole"),
         (["train", "CartPole-v1", "--sed", "3"], "Did you mean --seed?"),
+        (["train", "--resume", "nowhere"], "There is no nowhere/checkpoint.ckpt to go on from"),
+        (["train", "--resume", "nowhere", "--seed", "3"], "'--seed' is not an option"),
         (["train", "CartPole-v1", "--temprature", "3"], "Did you mean --temperature?"),
         (["train", "CartPole-v1", "--seed", "x"], "--seed"),
         (["train", "CartPole-v1", "--estimator", "gumbel"], "gumbel_softmax"),
@@ -157,6 +160,33 @@ def test_an_interrupted_run_keeps_its_model(tmp_path):
     assert process.returncode == 130
     assert error.decode().strip().endswith("gsac: stopped; the model as it was is in out")
     assert GSAC.load(tmp_path / "out" / "model.zip", device="cpu").num_timesteps > 0
+
+
+def test_a_killed_run_goes_on_to_the_model_that_it_would_have_had(tmp_path):
+    settings = ("--seed", "7", "--checkpoint-every", "50", "--no-progress-bar")
+    whole = gsac(*TRAIN, *settings, "--logdir", "whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    command = [sys.executable, "-c", "from gsac.cli import main; main()", *TRAIN, *settings, "--logdir", "killed"]
+    process = subprocess.Popen(command, cwd=tmp_path)
+    while not (tmp_path / "killed" / "checkpoint.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "killed" / "model.zip").exists()
+    resumed = gsac("train", "--resume", "killed", "--no-progress-bar", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
+    models = [GSAC.load(tmp_path / folder / "model.zip", device="cpu") for folder in ("whole", "killed")]
+    assert models[0].num_timesteps == models[1].num_timesteps == 400
+    for a, b in zip(models[0].policy.parameters(), models[1].policy.parameters(), strict=True):
+        assert a.equal(b)
+    evaluations = [np.load(tmp_path / folder / "evaluations.npz")["timesteps"] for folder in ("whole", "killed")]
+    assert np.array_equal(*evaluations)
+    assert len(list((tmp_path / "killed").glob("progress*.csv"))) == 2
+    again = gsac("train", "--resume", "killed", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "has made all of its 400 steps" in again.stderr
 
 
 def test_mistakes_in_a_process(tmp_path):
