@@ -6,7 +6,7 @@ ones that ``sb3_suite.NOT_APPLICABLE`` does not list. Assertions, steps and thre
 - The class under test is GSAC under the other's name. It starts learning as early as the other, and arguments that only
   the other has (action noise, state-dependent exploration, epsilon, rollout lengths) are left out. The one test that asks
   for a return which GSAC does not reach with DQN's batch size and number of updates gets others, see ``SETTINGS``.
-- Where a test leaves the batch size out, it is DQN's; where its replay buffer is smaller than a batch, which GSAC refuses,
+- Where a test leaves the batch size out and its replay buffer is smaller than one of GSAC's batches, which GSAC refuses,
   the batch is as large as the buffer.
 - Where SAC or A2C meet an environment with ``Box`` actions, the environment takes classes instead: five per number,
   spread evenly over its range.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import json
 import os
 import sys
@@ -42,7 +43,7 @@ CLASSES_PER_NUMBER = 5
 SETTINGS = {"stable_baselines3/test_her.py::test_performance_her[10]": {"batch_size": 128, "gradient_steps": 8}}
 """Where a test asks for a return, with settings that suit the other: those that suit GSAC."""
 
-SB3S_BATCH_SIZE = 32
+BATCH_SIZE = inspect.signature(GSAC.__init__).parameters["batch_size"].default
 
 FOREIGN_POLICY_KWARGS = {"n_quantiles", "log_std_init", "use_expln", "ortho_init"}
 
@@ -58,7 +59,7 @@ class Role(GSAC):
         kwargs = {name: value for name, value in {**self.defaults, **kwargs}.items() if name not in self.foreign}
         if kwargs.get("policy_kwargs"):
             kwargs["policy_kwargs"] = translated(kwargs["policy_kwargs"])
-        if kwargs.get("buffer_size", SB3S_BATCH_SIZE) < kwargs.setdefault("batch_size", SB3S_BATCH_SIZE):
+        if "batch_size" not in kwargs and kwargs.get("buffer_size", BATCH_SIZE) < BATCH_SIZE:
             kwargs["batch_size"] = kwargs["buffer_size"]
         action_noise = kwargs.pop("action_noise", None)
         super().__init__(policy, env, **{**kwargs, **self.settings})
