@@ -20,6 +20,7 @@ from torch import nn
 
 from gsac.estimators import ESTIMATORS
 from gsac.schedules import SCHEDULES
+from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
 
 TUPLE = ":tuple:"
 TABLES: dict[str, dict[str, Any]] = {
@@ -36,6 +37,7 @@ TABLES: dict[str, dict[str, Any]] = {
             *(ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer),
         )
     },
+    ":gsac:": {kind.__name__: kind for kind in (PrioritizedReplayBuffer, PrioritizedDictReplayBuffer)},
     ":schedule:": dict(SCHEDULES),
     ":estimator:": dict(ESTIMATORS),
 }

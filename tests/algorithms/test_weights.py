@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gsac import GSAC, REINFORCE, RLOO, Cosine, Mixed, Piecewise
+from gsac import GSAC, REINFORCE, RLOO, Cosine, Mixed, Piecewise, PrioritizedReplayBuffer
 from gsac.algorithms import weights
 from gsac.estimators import straight_through
 from gsac.policies import MlpPolicy
@@ -215,6 +215,23 @@ def test_hindsight_buffers_are_known_by_name(tmp_path):
     model = GSAC("MultiInputPolicy", env, **SMALL, replay_buffer_class=HerReplayBuffer)
     model.save_weights(tmp_path / "model")
     assert type(GSAC.from_weights(tmp_path / "model", env, device="cpu").replay_buffer) is HerReplayBuffer
+
+
+def test_prioritised_buffers_are_known_by_name(tmp_path):
+    kwargs = {"alpha": 0.5, "beta": "linear:0.5:1"}
+    model = GSAC(
+        "MlpPolicy",
+        "CartPole-v1",
+        n_steps=3,
+        replay_buffer_class=PrioritizedReplayBuffer,
+        replay_buffer_kwargs=kwargs,
+        **SMALL,
+    )
+    model.save_weights(tmp_path / "model")
+    loaded = GSAC.from_weights(tmp_path / "model", "CartPole-v1", device="cpu")
+    assert type(loaded.replay_buffer) is PrioritizedReplayBuffer
+    assert (loaded.replay_buffer.alpha, loaded.replay_buffer.n_steps) == (0.5, 3)
+    assert loaded.replay_buffer_kwargs == kwargs
 
 
 def test_other_spaces_and_shapes_are_refused(tmp_path):
