@@ -30,6 +30,7 @@ FLOORS = {
     "curves": 5,
     "cli": 5,
     "flags": 5,
+    "zoo": 5,
 }
 NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
 NOT_ON_3 = (

@@ -1,0 +1,104 @@
+"""GSAC in RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo): train, enjoy and tune it as its own algorithms.
+
+    python -m gsac.zoo train --algo gsac --env CartPole-v1
+    python -m gsac.zoo enjoy --algo gsac --env CartPole-v1 --no-render
+    python -m gsac.zoo train --algo gsac --env CartPole-v1 -optimize --n-trials 50
+
+Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are :data:`hyperparams` of this
+module, which the zoo reads as it reads its own; elsewhere name it ``-conf gsac.zoo``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from gsac.algorithms.gsac import GSAC
+
+hyperparams: dict[str, dict[str, Any]] = {
+    "default": {"policy": "MlpPolicy", "n_timesteps": 50_000},
+    "CartPole-v1": {"policy": "MlpPolicy", "n_timesteps": 15_000},
+    "Acrobot-v1": {"policy": "MlpPolicy", "n_timesteps": 50_000},
+    "LunarLander-v3": {"policy": "MlpPolicy", "n_timesteps": 50_000, "n_steps": 3},
+}
+"""What the zoo builds GSAC with; everything else is the constructor's default. The name is the zoo's."""
+
+NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
+COMMANDS = ("train", "enjoy")
+
+
+def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments from what a trial of the tuner chose."""
+    arguments = dict(sampled_params)
+    arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
+    arguments["batch_size"] = 2 ** arguments.pop("batch_size_pow")
+    arguments["target_entropy"] = f"auto_{arguments.pop('target_entropy_fraction')}"
+    arguments["policy_kwargs"] = {"net_arch": NET_ARCHS[arguments.pop("net_arch")]}
+    return arguments
+
+
+def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+    """One point of the search.
+
+    :param trial: of Optuna
+    :param n_actions: not used, as the zoo knows it for ``Box`` actions only
+    :param n_envs: not used
+    :param additional_args: of the zoo: whether hindsight replay is on, and its settings
+    """
+    from rl_zoo3.hyperparams_opt import sample_her_params
+
+    sampled = {
+        "one_minus_gamma": trial.suggest_float("one_minus_gamma", 1e-4, 0.03, log=True),
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 3e-3, log=True),
+        "batch_size_pow": trial.suggest_int("batch_size_pow", 5, 9),
+        "tau": trial.suggest_float("tau", 0.005, 0.1, log=True),
+        "temperature": trial.suggest_float("temperature", 0.1, 1.0, log=True),
+        "target_entropy_fraction": trial.suggest_float("target_entropy_fraction", 0.1, 0.7),
+        "entropy_in_target": trial.suggest_categorical("entropy_in_target", [False, True]),
+        "net_arch": trial.suggest_categorical("net_arch", list(NET_ARCHS)),
+    }
+    if additional_args["using_her_replay_buffer"]:
+        sampled = sample_her_params(trial, sampled, additional_args["her_kwargs"])
+    else:
+        sampled["n_steps"] = trial.suggest_int("n_steps", 1, 5)
+    return convert_gsac_params(sampled)
+
+
+def register() -> None:
+    """Makes the zoo know ``--algo gsac``.
+
+    :raises ImportError: the zoo is not installed
+    """
+    try:
+        import rl_zoo3
+        from rl_zoo3 import hyperparams_opt
+    except ImportError as error:
+        raise ImportError(f'RL Baselines3 Zoo is not installed ({error}). Write: pip install "gsac[zoo]"') from None
+    rl_zoo3.ALGOS["gsac"] = GSAC
+    hyperparams_opt.HYPERPARAMS_SAMPLER["gsac"] = sample_gsac_params
+    hyperparams_opt.HYPERPARAMS_CONVERTER["gsac"] = convert_gsac_params
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the zoo's ``train`` or ``enjoy``."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] not in COMMANDS:
+        came = repr(arguments[0]) if arguments else "nothing"
+        raise SystemExit(f"gsac.zoo: {came} is not a command: write python -m gsac.zoo train, or enjoy.")
+    command, *flags = arguments
+    try:
+        register()
+    except ImportError as error:
+        raise SystemExit(f"gsac.zoo: {error}") from None
+    from rl_zoo3.enjoy import enjoy
+    from rl_zoo3.train import train
+
+    if command == "train" and not {"-conf", "--conf-file"} & set(flags):
+        flags += ["-conf", __spec__.name if __spec__ is not None else "gsac.zoo"]
+    sys.argv = [f"gsac.zoo {command}", *flags]
+    {"train": train, "enjoy": enjoy}[command]()
+
+
+if __name__ == "__main__":
+    main()
