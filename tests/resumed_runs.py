@@ -54,6 +54,7 @@ class MaskedMarked(Marked):
 
 RUNS = {
     "plain": (Marked, {}),
+    "stopped before learning": (Marked, {"learning_starts": 200}),
     "n-step": (Marked, {"n_steps": 3}),
     "prioritised": (Marked, {"n_steps": 2, "replay_buffer_class": PrioritizedReplayBuffer}),
     "schedules": (

@@ -119,6 +119,32 @@ def test_the_target_the_actor_and_the_entropy_see_allowed_actions_only():
     assert logits.probs[~batch.masks].eq(0).all()
 
 
+@pytest.mark.parametrize("space", [spaces.Discrete(6), spaces.MultiBinary(8)], ids=str)
+def test_the_target_is_the_value_of_an_allowed_action(space):
+    """One action is left in the next state, so that the target is the least of its values there."""
+    model = GSAC("MlpPolicy", Allowed(space, 1), gamma=0.5, **QUICK).learn(60)
+    batch = model.sample_batch(16)
+    left = batch.next_masks.float()
+    with torch.no_grad():
+        values = torch.cat(model.critic(batch.observations, batch.actions), 1)
+        next_value = torch.cat(model.critic_target(batch.next_observations, left), 1).min(1).values
+    target = batch.rewards + batch.discounts * next_value
+    expected = 0.5 * (values - target[:, None]).square().mean(0).sum()
+    loss, _ = model._learner.critic_loss(batch, torch.tensor(0.1))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_steps_before_learning_are_uniform_over_what_is_allowed():
+    model = GSAC("MlpPolicy", Allowed(spaces.Discrete(6), 2), **(QUICK | {"learning_starts": 400}))
+    with torch.no_grad():
+        model.actor.logits[-1].bias.copy_(torch.arange(6) * 100.0)  # the policy itself would take the last of them
+    model.learn(400)
+    allowed = model.replay_buffer.observations[:400, 0, -6:] > 0
+    greatest = 5 - allowed[:, ::-1].argmax(1)
+    share = np.mean(model.replay_buffer.actions[:400, 0, 0] == greatest)
+    assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 400)
+
+
 def test_where_nothing_is_to_choose_the_coefficient_rests():
     model = GSAC("MlpPolicy", Allowed(spaces.Discrete(5), 1), **QUICK).learn(100)
     assert model.log_ent_coef.exp().item() == pytest.approx(0.1, rel=1e-5)

@@ -189,6 +189,12 @@ def test_a_baseline_lowers_the_variance_of_reinforce_where_values_are_far_from_z
     assert spread[2] < 0.5 * spread[3]  # eight samples
 
 
+@pytest.mark.parametrize("estimator", [Reinforce("sample"), Reinforce("exact"), RLOO(samples=2), RLOO(samples=5)])
+def test_a_value_that_is_the_same_everywhere_gives_no_gradient(estimator):
+    gradients = sampled_gradients(estimator, torch.randn(5), [3, 2], lambda action: 7.0 + 0.0 * action.sum(-1), n=50)
+    assert gradients.abs().max() < 1e-5
+
+
 @pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "gumbel_softmax"])
 def test_forwards_it_is_the_value_of_the_policy(name):
     q, logits = mlp(5), torch.randn(5)
