@@ -129,8 +129,11 @@ def run_train(command: Any) -> None:
             fail(str(error))
         train(prepared, command.progress_bar)
         return
-    for name in ("total_timesteps", "n_envs", "eval_episodes", "checkpoint_every"):
-        at_least_1(name, getattr(command, name, 1))
+    for name in ("total_timesteps", "n_envs", "eval_episodes"):
+        at_least_1(name, getattr(command, name))
+    checkpoint_every = getattr(command, "checkpoint_every", 0)
+    if checkpoint_every < 0:
+        fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
     accepted = signature(experiment.ALGORITHMS[command.algo].__init__).parameters.keys() - NOT_FLAGS
     run = experiment.Run(
         algo=command.algo,
@@ -143,7 +146,7 @@ def run_train(command: Any) -> None:
         device=command.device,
         arguments={f.name: getattr(command, f.name) for f in fields(command) if f.name in accepted},
         n_eval_episodes=command.eval_episodes,
-        checkpoint_every=getattr(command, "checkpoint_every", experiment.Run.checkpoint_every),
+        checkpoint_every=checkpoint_every,
     )
     try:
         prepared = experiment.prepare(run)

@@ -100,7 +100,7 @@ class Run:
     :param folder: for the run's files
     :param arguments: of the algorithm's constructor
     :param n_eval_episodes: of the final evaluation; those on the way take half as many
-    :param checkpoint_every: steps from one checkpoint to the next; GSAC only
+    :param checkpoint_every: steps from one checkpoint to the next, 0 for none; GSAC only
     """
 
     algo: str
@@ -143,7 +143,7 @@ class Prepared:
         outputs = [make_output_format(kind, str(folder), suffix) for kind in ("tensorboard", "csv")]
         model.set_logger(Logger(str(folder), outputs))
         callbacks: list[BaseCallback] = [self.evaluations]
-        if isinstance(model, GSAC):
+        if isinstance(model, GSAC) and run.checkpoint_every > 0:
             callbacks.append(Checkpoint(folder / CHECKPOINT, run.checkpoint_every, callbacks=[self.evaluations]))
         steps = model.remaining_timesteps if goes_on else run.total_timesteps
         try:

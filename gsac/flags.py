@@ -23,6 +23,8 @@ CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
 NAMES = {"estimator": ESTIMATORS}
 """Constructor arguments that take one of a table's names, or something else: the help lists the names."""
 
+CHECKPOINTS = "Steps between checkpoints, which hold the replay buffer as far as it is filled; 0 for none."
+
 NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 """Constructor arguments that the command line does not pass on, or has a flag of its own for."""
 
@@ -65,7 +67,7 @@ def train_command(algo: str) -> type:
         ("progress_bar", _flag(bool, "Show the progress."), field(default=True)),
     ]
     if algo == "gsac":
-        own.append(("checkpoint_every", _flag(int, "Steps between checkpoints."), field(default=10_000)))
+        own.append(("checkpoint_every", _flag(int, CHECKPOINTS), field(default=10_000)))
     hints = get_type_hints(algorithm.__init__)
     for name, parameter in signature(algorithm.__init__).parameters.items():
         kind = _flag_type(name, hints.get(name, Any))

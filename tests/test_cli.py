@@ -104,9 +104,11 @@ def test_the_next_run_gets_the_next_folder_and_a_folder_in_use_is_refused(run, t
     assert "holds a run already" in again.stderr
 
 
-def test_several_environments(tmp_path):
-    result = gsac(*TRAIN, "--n-envs", "4", "--logdir", "out", "--no-progress-bar", cwd=tmp_path)
+def test_several_environments_and_no_checkpoints(tmp_path):
+    settings = ("--n-envs", "4", "--logdir", "out", "--checkpoint-every", "0", "--no-progress-bar")
+    result = gsac(*TRAIN, *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
+    assert not (tmp_path / "out" / "checkpoint.ckpt").exists()
     assert GSAC.load(tmp_path / "out" / "model.zip", device="cpu").n_envs == 4
 
 
@@ -116,6 +118,7 @@ def test_several_environments(tmp_path):
         (["train", "CartPol-v1"], "CartPole"),
         (["train", "CartPole-v99"], "CartPole"),
         (["train", "CartPole-v1", "--sed", "3"], "Did you mean --seed?"),
+        (["train", "CartPole-v1", "--checkpoint-every", "-1"], "pass 1 or more, or 0 for no checkpoints"),
         (["train", "--resume", "nowhere"], "There is no nowhere/checkpoint.ckpt to go on from"),
         (["train", "--resume", "nowhere", "--seed", "3"], "'--seed' is not an option"),
         (["train", "CartPole-v1", "--temprature", "3"], "Did you mean --temperature?"),
