@@ -298,7 +298,7 @@ def test_every_named_estimator_is_a_curve():
 @pytest.mark.parametrize("algo", PEERS)
 def test_the_peers_have_the_published_settings(algo, env_id):
     if env_id.startswith("Lunar"):
-        pytest.importorskip("Box2D")
+        pytest.importorskip("Box2D", reason="LunarLander needs Box2D: pip install 'gsac[box2d]'")
     published = ZOO[algo][env_id]
     (contender,) = compare.contenders(env_id, [algo], [], {})
     assert contender.settings == published
