@@ -26,6 +26,45 @@ def test_biased_and_unbiased_estimators_are_told_apart(problem):
     assert found["rloo:samples=16"].relative_std < 0.5 * found["rloo"].relative_std
 
 
+def paired(kind, name, other, of):
+    """The mean difference on the same problems, in its standard errors."""
+    found = estimator_quality.chosen(kind, 4, 5)
+    differences = [of(a) - of(b) for a, b in zip(found[name], found[other], strict=True)]
+    mean, error = estimator_quality.mean_and_error(differences)
+    return mean / error
+
+
+def test_the_results_say_what_the_document_reads_off_them():
+    def rmse(quality):
+        return quality.rmse(256)
+
+    assert paired("mlp", "reinmax", "straight_through", rmse) < -2
+    assert abs(paired("mlp", "gumbel_rao(0.25)", "straight_through", rmse)) < 2
+    for name in ("reinmax", "gumbel_softmax(0.5)"):
+        assert abs(paired("mlp_layer_norm", name, "straight_through", rmse)) < 2
+    assert paired("mlp_layer_norm", "mixed", "straight_through", rmse) < -2
+    for kind, most in (("mlp", 0.0135), ("mlp_layer_norm", 0.0305)):
+        found = estimator_quality.chosen(kind, 4, 5)
+        for name in ("local_expectation", "reinforce", "reinforce:baseline=exact", "rloo", "rloo:samples=16"):
+            assert estimator_quality.mean_and_error([q.relative_bias for q in found[name]])[0] < most
+
+
+def test_where_gumbel_softmax_has_less_variance_than_reinforce_and_where_not():
+    def wins(classes, n_groups, temperature, rival):
+        found = estimator_quality.chosen("mlp", classes, n_groups)
+        pairs = zip(found[f"gumbel_softmax({temperature:g})"], found[rival], strict=True)
+        return sum(ours.relative_std < theirs.relative_std for ours, theirs in pairs)
+
+    for classes, n_groups in estimator_quality.GROUPINGS:
+        few = n_groups < 5
+        assert all(wins(classes, n_groups, t, "reinforce") == 10 for t in (2.0, 1.0, 0.5))
+        assert (wins(classes, n_groups, 0.25, "reinforce") >= 9) is ((classes, n_groups) != (2, 1))
+        assert wins(classes, n_groups, 0.125, "reinforce") == (0 if few else 10)
+        assert n_groups > 1 or wins(classes, n_groups, 0.25, "reinforce:baseline=exact") <= 2
+        assert wins(classes, n_groups, 0.25, "rloo") <= 1
+        assert not few or wins(classes, n_groups, 0.5, "rloo") <= 1
+
+
 def test_the_drawn_values_are_a_sum_over_groups_and_pairs_with_mean_0_and_variance_1():
     groups = Groups([3, 2, 2])
     values = estimator_quality.draw_values(groups)

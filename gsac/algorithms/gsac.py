@@ -241,7 +241,8 @@ class GSAC(GuardedTraining, MaskedActions):
         if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
             raise ValueError(
                 f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict "
-                "observations: pass n_steps=1, or your own replay_buffer_class."
+                "observations: pass replay_buffer_class=gsac.PrioritizedDictReplayBuffer (which draws uniformly with "
+                "replay_buffer_kwargs={'alpha': 0.0}), one of your own, or n_steps=1."
             )
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
