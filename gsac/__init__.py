@@ -9,6 +9,7 @@ from gsac.functional.categorical import FactorisedCategorical
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
 from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
+from gsac.training.replay import DeviceReplayBuffer
 
 __version__ = "0.1.0"
 
@@ -21,6 +22,7 @@ __all__ = [
     "CnnPolicy",
     "Constant",
     "Cosine",
+    "DeviceReplayBuffer",
     "Exponential",
     "FactorisedCategorical",
     "GradientDiagnostics",

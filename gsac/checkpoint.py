@@ -28,6 +28,7 @@ from gsac.algorithms import archive
 from gsac.algorithms.arguments import check_number
 from gsac.algorithms.gsac import GSAC
 from gsac.files import atomic_write, remove_unfinished
+from gsac.training.replay import DeviceReplayBuffer
 
 MEMBERS = ("model.zip", "buffer.pkl", "state.pkl")
 NOT_STATE = {"venv", "class_attributes"}
@@ -243,7 +244,8 @@ def _end_last_episode(model: GSAC) -> None:
     elif buffer.optimize_memory_usage:
         buffer.dones[last] = True
     else:
-        buffer.timeouts[last] = np.logical_or(buffer.timeouts[last], np.logical_not(buffer.dones[last]))
+        # True where it was, and where the episode went on; in arithmetic that arrays and tensors share
+        buffer.timeouts[last] = 1 - buffer.dones[last] * (1 - buffer.timeouts[last])
 
 
 @dataclass(frozen=True)
@@ -256,6 +258,8 @@ class _Trimmed:
 
 def _trimmed(buffer: ReplayBuffer) -> ReplayBuffer:
     """A copy that holds only what is in use: buffers are allocated whole and filled little by little."""
+    if isinstance(buffer, DeviceReplayBuffer):
+        return buffer  # pickles no more than that
     trimmed = copy.copy(buffer)
     if buffer.full:
         return trimmed

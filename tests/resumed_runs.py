@@ -19,7 +19,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from gsac import GSAC, Checkpoint, PrioritizedReplayBuffer, resume
+from gsac import GSAC, Checkpoint, DeviceReplayBuffer, PrioritizedReplayBuffer, resume
 
 STEPS, STOP = 280, 140
 SETTINGS = {"learning_starts": 60, "batch_size": 16, "buffer_size": 1600, "seed": 3, "device": "cpu"}
@@ -57,6 +57,7 @@ RUNS = {
     "stopped before learning": (Marked, {"learning_starts": 200}),
     "n-step": (Marked, {"n_steps": 3}),
     "prioritised": (Marked, {"n_steps": 2, "replay_buffer_class": PrioritizedReplayBuffer}),
+    "device": (Marked, {"n_steps": 2, "replay_buffer_class": DeviceReplayBuffer, "buffer_size": 400}),
     "schedules": (
         Marked,
         {"learning_rate": "linear:1e-2:1e-4", "temperature": "cosine:1:0.1", "target_entropy": "linear:0.9:0.2"},
@@ -111,7 +112,10 @@ def outcome(model, further_steps=1000):
     for optimizer in optimizers:
         found += [value.clone() for state in optimizer.state.values() for value in state.values()]
         found.append(torch.tensor(optimizer.param_groups[0]["lr"]))
-    found += [torch.as_tensor(model.replay_buffer.actions.copy()), torch.as_tensor(model.replay_buffer.rewards.copy())]
+    found += [
+        torch.tensor(np.asarray(model.replay_buffer.actions)),
+        torch.tensor(np.asarray(model.replay_buffer.rewards)),
+    ]
     found.append(torch.tensor([model.num_timesteps, model._n_updates, model._episode_num]))
     actions = Actions()
     model.train_freq, model.gradient_steps = TrainFreq(16, TrainFrequencyUnit.STEP), 1

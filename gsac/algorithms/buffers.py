@@ -5,18 +5,28 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from gsac.algorithms.base import Algorithm
 from gsac.training.prioritized import PrioritizedReplayBuffer
+from gsac.training.replay import DeviceReplayBuffer
+from gsac.training.replay_memory import free_bytes, replay_bytes
+
+SUM_STEPS = (DeviceReplayBuffer, PrioritizedReplayBuffer)
+"""Classes that take ``n_steps`` and ``gamma`` and sum rewards, which SB3 knows of its own class only."""
 
 
 class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
-    """Remembers whether the buffer's class was the user's choice, and tells prioritised buffers of n-step returns."""
+    """Remembers whether the buffer's class was the user's choice, and tells those of this package of n-step returns.
+
+    Where the user chose none, transitions are stored on a GPU, if there is one and they take no more than half of its
+    free memory; otherwise in SB3's buffers, on the host.
+    """
 
     _chosen_buffer_class: type[ReplayBuffer] | None = None
-    """SB3's choice, where the user made none."""
+    """What was chosen where the user chose none."""
 
     def _setup_networks_and_buffer(self) -> None:
         if self.replay_buffer_class is not None and self.replay_buffer_class is self._chosen_buffer_class:
@@ -26,15 +36,38 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
                 k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
             }
         chosen_by_user = self.replay_buffer_class is not None
-        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
+        if not chosen_by_user and self._fits_on_the_device():
+            self.replay_buffer_class = DeviceReplayBuffer
+        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, SUM_STEPS):
             self._setup_with_steps_passed_on()
         else:
             super()._setup_model()
         self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
 
+    def _fits_on_the_device(self) -> bool:
+        # VecNormalize computes on the host, and would have each sample sent there and back.
+        if self.device.type != "cuda" or self._vec_normalize_env is not None:
+            return False
+        needed = replay_bytes(
+            self.buffer_size, self._stored_space(), self.action_space, self.n_envs, self.optimize_memory_usage
+        )
+        free = free_bytes(self.device)
+        if free is not None and needed <= free // 2:
+            return True
+        if self.verbose >= 1:
+            print(
+                f"The replay buffer stays on the host: {self.buffer_size:,} transitions take {needed / 1e9:.2f} GB, more "
+                f"than half of the {(free or 0) / 1e9:.2f} GB that are free on the device {str(self.device)!r}."
+            )
+        return False
+
+    def _stored_space(self) -> spaces.Space[Any]:
+        """Of the observations as they will be stored."""
+        return self.observation_space
+
     def _buffer_arguments(self) -> dict[str, Any]:
         given = dict(self.replay_buffer_kwargs)
-        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, PrioritizedReplayBuffer):
+        if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, SUM_STEPS):
             return {"n_steps": self.n_steps, "gamma": self.gamma, **given}
         return given
 

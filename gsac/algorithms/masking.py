@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import EvalCallback
@@ -58,16 +59,25 @@ class MaskedActions(ChosenBuffer):
         with_masks = StoredMasks(self.observation_space, self._codec.groups.flat_size)
         if self.replay_buffer.observation_space == with_masks.space:
             self._stored_masks = with_masks
-        elif self.env is not None and supports_masks(self.env) and self._use_masking is not False:
+        elif self._wants_masks():
             if self.replay_buffer.size() > 0:
                 raise ValueError(
                     f"The replay buffer holds {self.replay_buffer.size()} transitions without masks, and the "
                     "environment has them: make a new model for it, or pass use_masking=False to ignore them."
                 )
             self._stored_masks = with_masks
+            self.replay_buffer = None  # gives its memory back first
             self.replay_buffer = self._empty_buffer(with_masks)
         else:
             self._stored_masks = None
+
+    def _wants_masks(self) -> bool:
+        return self.env is not None and supports_masks(self.env) and self._use_masking is not False
+
+    def _stored_space(self) -> spaces.Space[Any]:
+        if self._wants_masks():
+            return StoredMasks(self.observation_space, self._codec.groups.flat_size).space
+        return super()._stored_space()
 
     def _empty_buffer(self, with_masks: StoredMasks) -> ReplayBuffer:
         assert self.replay_buffer_class is not None

@@ -21,6 +21,7 @@ from torch import nn
 from gsac.estimators import ESTIMATORS
 from gsac.schedules import SCHEDULES
 from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
+from gsac.training.replay import DeviceReplayBuffer
 
 TUPLE = ":tuple:"
 TABLES: dict[str, dict[str, Any]] = {
@@ -37,7 +38,9 @@ TABLES: dict[str, dict[str, Any]] = {
             *(ReplayBuffer, DictReplayBuffer, NStepReplayBuffer, HerReplayBuffer),
         )
     },
-    ":gsac:": {kind.__name__: kind for kind in (PrioritizedReplayBuffer, PrioritizedDictReplayBuffer)},
+    ":gsac:": {
+        kind.__name__: kind for kind in (DeviceReplayBuffer, PrioritizedReplayBuffer, PrioritizedDictReplayBuffer)
+    },
     ":schedule:": dict(SCHEDULES),
     ":estimator:": dict(ESTIMATORS),
 }

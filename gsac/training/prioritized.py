@@ -17,6 +17,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
 from gsac.schedules import Schedule, as_schedule
+from gsac.training.n_step import check_steps
 from gsac.training.sum_tree import SumTree
 
 
@@ -96,16 +97,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 f"{type(self).__name__} stores no Dict observations: pass "
                 "replay_buffer_class=PrioritizedDictReplayBuffer."
             )
-        if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
-            raise TypeError(f"n_steps={n_steps!r} is not a whole number: pass 1, 2, ..., such as n_steps=3.")
-        if n_steps < 1:
-            raise ValueError(f"n_steps={n_steps!r} is out of range: pass 1, 2, ..., such as n_steps=3.")
-        if n_steps > 1 and optimize_memory_usage:
-            raise ValueError(
-                f"n_steps={n_steps} needs the next observations that optimize_memory_usage=True leaves out: pass "
-                "n_steps=1 or optimize_memory_usage=False."
-            )
-        _check("gamma", gamma, "within [0, 1]", _is_share(gamma), 0.99)
+        check_steps(n_steps, gamma, optimize_memory_usage)
         _check("alpha", alpha, "within [0, 1]", _is_share(alpha), 0.6)
         _check("epsilon", epsilon, "above 0", _is_number(epsilon) and 0 < epsilon < math.inf, 1e-6)
         super().__init__(

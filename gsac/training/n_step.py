@@ -1,0 +1,64 @@
+"""Returns of several steps, computed on the device.
+
+Sutton & Barto 2018, "Reinforcement Learning: An Introduction", section 7.1, http://incompleteideas.net/book/the-book-2nd.html
+"""
+
+from __future__ import annotations
+
+import numbers
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Summed(NamedTuple):
+    """Rewards that were summed up to the end of the episode, of what was stored, or of the number of steps."""
+
+    last: Tensor
+    """[B, 1]: how many steps after the first the last one is that counts"""
+    returns: Tensor
+    """[B, 1]"""
+    discounts: Tensor
+    """[B, 1]: gamma^n for n rewards"""
+
+
+class NStepReturns:
+    """Sums n discounted rewards, or fewer where an end comes before. What it needs is on the device beforehand.
+
+    :param n_steps: n
+    :param gamma: the discount of a step
+    """
+
+    def __init__(self, n_steps: int, gamma: float, device: torch.device) -> None:
+        powers = torch.from_numpy(np.float32(gamma) ** np.arange(n_steps + 1, dtype=np.float32)).to(device)
+        self._steps = torch.arange(n_steps, device=device)
+        self._powers, self._discounts = powers[:-1], powers[1:]
+
+    def __call__(self, rewards: Tensor, ends: Tensor) -> Summed:
+        """Of the rewards from each step on [B, n], and whether each was the last that counts: bool [B, n]."""
+        last = torch.where(ends, self._steps, self._steps[-1]).amin(1, keepdim=True)
+        returns = (rewards * self._powers).cumsum(1).gather(1, last)
+        return Summed(last, returns, self._discounts.take(last))
+
+
+def check_steps(n_steps: int, gamma: float, optimize_memory_usage: bool) -> None:
+    """What a replay buffer with returns of several steps is given.
+
+    :raises TypeError: an argument of another kind
+    :raises ValueError: an argument out of its range, or next observations are needed that are not stored
+    """
+    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
+        raise TypeError(f"n_steps={n_steps!r} is not a whole number: pass 1, 2, ..., such as n_steps=3.")
+    if n_steps < 1:
+        raise ValueError(f"n_steps={n_steps!r} is out of range: pass 1, 2, ..., such as n_steps=3.")
+    if n_steps > 1 and optimize_memory_usage:
+        raise ValueError(
+            f"n_steps={n_steps} needs the next observations that optimize_memory_usage=True leaves out: pass "
+            "n_steps=1 or optimize_memory_usage=False."
+        )
+    if isinstance(gamma, bool) or not isinstance(gamma, numbers.Real):
+        raise TypeError(f"gamma={gamma!r} is not a number: pass one within [0, 1], such as gamma=0.99.")
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma={gamma!r} is out of range: pass a number within [0, 1], such as gamma=0.99.")
