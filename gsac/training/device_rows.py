@@ -45,6 +45,7 @@ class DeviceRows:
         self.stored = {name: _zeros((n_rows, *shapes[name]), fields[name].dtype, device) for name in fields}
         self._sources: dict[str, Tensor] | None = None
         self._copied: torch.cuda.Event | None = None
+        self._pinned = device.type == "cuda"
         if shares_memory(device):
             self._most_waiting = None
             self.waiting = {name: values.numpy() for name, values in self.stored.items()}
@@ -52,9 +53,7 @@ class DeviceRows:
         row_bytes = n_envs * sum(field.n_bytes for field in fields.values())
         self._most_waiting = min(n_rows, MOST_WAITING, max(MOST_WAITING_BYTES // row_bytes, 1))
         self._sources = {
-            name: torch.zeros(
-                (self._most_waiting + 1, *shapes[name]), dtype=values.dtype, pin_memory=device.type == "cuda"
-            )
+            name: torch.zeros((self._most_waiting + 1, *shapes[name]), dtype=values.dtype, pin_memory=self._pinned)
             for name, values in self.stored.items()
         }
         self.waiting = {name: source.numpy() for name, source in self._sources.items()}
@@ -77,7 +76,7 @@ class DeviceRows:
         :raises RuntimeError: a CUDA graph is being captured, which would store the same rows at each replay
         """
         if self._sources is not None and self.n_waiting > 0:
-            if self.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            if self._pinned and torch.cuda.is_current_stream_capturing():
                 raise RuntimeError(
                     f"{self.n_waiting} rows wait to be stored while a CUDA graph is captured, which would store them "
                     "at each replay: call flush() of the replay buffer before capturing."
@@ -86,7 +85,7 @@ class DeviceRows:
             for name, source in self._sources.items():
                 n_copied = self.n_waiting + (followed is not None and name.startswith(followed))
                 self._copy(source[:n_copied], self.stored[name], begin)
-            if self.device.type == "cuda":
+            if self._pinned:
                 self._copied = torch.cuda.Event()
                 self._copied.record()
         self.n_waiting = 0
@@ -95,7 +94,7 @@ class DeviceRows:
         """In one piece, or in two where the ring ends."""
         while len(source) > 0:
             target = stored[begin : begin + len(source)]
-            target.copy_(source[: len(target)], non_blocking=True)
+            target.copy_(source[: len(target)], non_blocking=self._pinned)
             source, begin = source[len(target) :], 0
 
     def contents(self, n_rows: int) -> dict[str, Tensor]:

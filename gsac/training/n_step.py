@@ -39,8 +39,8 @@ class NStepReturns:
     def __call__(self, rewards: Tensor, ends: Tensor) -> Summed:
         """Of the rewards from each step on [B, n], and whether each was the last that counts: bool [B, n]."""
         last = torch.where(ends, self._steps, self._steps[-1]).amin(1, keepdim=True)
-        returns = (rewards * self._powers).cumsum(1).gather(1, last)
-        return Summed(last, returns, self._discounts.take(last))
+        counted = self._steps <= last
+        return Summed(last, (rewards * self._powers * counted).sum(1, keepdim=True), self._discounts.take(last))
 
 
 def check_steps(n_steps: int, gamma: float, optimize_memory_usage: bool) -> None:

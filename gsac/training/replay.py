@@ -73,6 +73,7 @@ class DeviceReplayBuffer(ReplayBuffer):
         self.optimize_memory_usage = optimize_memory_usage
         self.handle_timeout_termination = handle_timeout_termination
         self.n_steps, self.gamma = n_steps, gamma
+        self._stored_shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {"": self.obs_shape}
         self._allocate(self.device)
 
     def _allocate(self, device: torch.device, contents: dict[str, Tensor] | None = None) -> None:
@@ -180,12 +181,11 @@ class DeviceReplayBuffer(ReplayBuffer):
             self.flush()
 
     def _write(self, waiting: dict[str, np.ndarray], name: str, at: int, observations: Any) -> None:
-        if not isinstance(self.obs_shape, dict):
-            observations = {"": observations}
-        for key, values in observations.items():
-            into = waiting[f"{name}/{key}"]
+        parts = observations if isinstance(self.obs_shape, dict) else {"": observations}
+        for key, shape in self._stored_shapes.items():
             # Numbers of Discrete observations come without the dimension that they are stored with.
-            into[at] = values if values.ndim == into.ndim - 1 else values.reshape(into.shape[1:])
+            values = np.asarray(parts[key])
+            waiting[f"{name}/{key}"][at] = values if values.ndim > len(shape) else values.reshape(self.n_envs, *shape)
 
     def flush(self) -> None:
         """Stores what waits on the host. Does nothing if nothing waits."""
