@@ -1,11 +1,12 @@
 """On a GPU. Everything else is tested on the CPU, with guards that hold on both."""
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 from problems import Match
 
-from gsac import ESTIMATORS, GSAC
+from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer
 
 pytestmark = [
     pytest.mark.cuda,
@@ -59,3 +60,66 @@ def test_weights_move_between_devices(tmp_path):
         assert all(a.equal(b) for a, b in zip(parameters(model), parameters(moved), strict=True))
         assert moved.log_ent_coef.item() == model.log_ent_coef.item()
         assert moved.learn(150, reset_num_timesteps=False)._n_updates > model._n_updates
+
+
+def numbered(buffer, first, last):
+    """Adds transitions whose observations and rewards are their numbers; each seventh ends an episode."""
+    for number in range(first, last):
+        now = np.full((1, 2), number, np.float32)
+        ends = np.array([number % 7 == 0])
+        infos = [{"TimeLimit.truncated": number % 2 == 0}]
+        buffer.add(now, now + 1, np.array([number % 3]), np.array([float(number)]), ends, infos)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_replay_on_the_device_holds_what_it_holds_on_the_cpu(n_steps):
+    arguments = (2000, spaces.Box(-1, 1, (2,)), spaces.Discrete(3))
+    buffers = [DeviceReplayBuffer(*arguments, device=device, n_steps=n_steps) for device in ("cpu", "cuda")]
+    for first, last in ((0, 1), (1, 40), (40, 1900), (1900, 5500)):  # more than may wait, and beyond the ring's end
+        samples = []
+        for buffer in buffers:
+            numbered(buffer, first, last)
+            buffer.flush()
+            rows = torch.arange(buffer.size(), device=buffer.device)
+            samples.append([value.cpu() for value in buffer._get_samples(rows) if value is not None])
+        for cpu, cuda in zip(*samples, strict=True):
+            assert torch.allclose(cpu, cuda)
+    buffers[1].device = torch.device("cpu")
+    assert buffers[1].rewards.equal(buffers[0].rewards)
+
+
+@pytest.mark.parametrize("n_steps", [1, 3])
+def test_a_captured_sample_sees_what_was_added_since(n_steps):
+    buffer = DeviceReplayBuffer(1000, spaces.Box(-1, 1, (2,)), spaces.Discrete(3), device="cuda", n_steps=n_steps)
+    numbered(buffer, 0, 20)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        buffer.sample(512)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        samples = buffer.sample(512)
+    for last, lowest, highest in ((20, 0, 19), (300, 0, 299), (1700, 700, 1699)):
+        numbered(buffer, buffer.pos + 1000 * buffer.full, last)
+        buffer.flush()
+        graph.replay()
+        numbers = samples.observations[:, 0]
+        assert lowest <= numbers.min().item() <= numbers.max().item() <= highest
+        assert numbers.max().item() > highest - (highest - lowest) / 10
+        seen = numbers.clone()
+        graph.replay()
+        assert not samples.observations[:, 0].equal(seen)
+    numbered(buffer, 1700, 1701)
+    with pytest.raises(RuntimeError, match="call flush"), torch.cuda.graph(torch.cuda.CUDAGraph()):
+        buffer.sample(512)
+
+
+def test_replay_is_on_the_device_where_it_fits():
+    model = GSAC("MlpPolicy", Match(SPACES[1]), n_steps=3, device="cuda", **QUICK).learn(150)
+    assert type(model.replay_buffer) is DeviceReplayBuffer
+    assert model.replay_buffer.rewards.is_cuda
+    assert model.sample_batch(32).rewards.is_cuda
+    greatest = torch.cuda.mem_get_info()[1] // 60
+    large = GSAC("MlpPolicy", Match(SPACES[1]), device="cuda", **(QUICK | {"buffer_size": greatest}))
+    assert type(large.replay_buffer) is not DeviceReplayBuffer
+    with pytest.raises(ValueError, match=r"bytes .* are free on the device 'cuda'"):
+        DeviceReplayBuffer(10 * greatest, large.observation_space, large.action_space, device="cuda")

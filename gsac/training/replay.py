@@ -244,10 +244,9 @@ class DeviceReplayBuffer(ReplayBuffer):
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
         """The transitions of step s and environment e for rows s * n_envs + e. int64 [B], on the device"""
         last, returns, discounts = self._several_steps(rows, env) if self.n_steps > 1 else (rows, None, None)
-        outcomes = self._flat["outcomes"].index_select(0, last)
-        dones, timeouts = outcomes[:, DONE, None], outcomes[:, TIMEOUT, None]
+        rewards, dones, timeouts = self._flat["outcomes"].index_select(0, last).split(1, 1)
         if returns is None:
-            returns = self._normalized_rewards(outcomes[:, REWARD, None], env)
+            returns = self._normalized_rewards(rewards, env)
         if self.optimize_memory_usage:
             next_observations = self._gather("observations", (rows + self.n_envs).remainder_(self._n_rows), env)
         else:
@@ -266,10 +265,11 @@ class DeviceReplayBuffer(ReplayBuffer):
         """The row of the last step that counts [B], the sum of the rewards [B, 1], the discount after it [B, 1]."""
         window = (rows[:, None] + self._ahead).remainder_(self._n_rows)
         outcomes = self._flat["outcomes"].index_select(0, window.flatten()).view(*window.shape, -1)
-        ends = torch.logical_or(outcomes[..., DONE], outcomes[..., TIMEOUT])
+        rewards, dones, timeouts = outcomes.unbind(-1)
+        ends = torch.logical_or(dones, timeouts)
         steps = window if self.n_envs == 1 else window // self.n_envs
         ends.logical_or_(steps == self._newest)
-        summed = self._sum_steps(self._normalized_rewards(outcomes[..., REWARD], env), ends)
+        summed = self._sum_steps(self._normalized_rewards(rewards, env), ends)
         return window.gather(1, summed.last)[:, 0], summed.returns, summed.discounts
 
     def _gather(self, name: str, rows: Tensor, env: Any) -> PyTorchObs:
@@ -285,8 +285,7 @@ class DeviceReplayBuffer(ReplayBuffer):
     def _normalized_rewards(self, rewards: Tensor, env: Any) -> Tensor:
         if env is None:
             return rewards
-        normalized = self._normalize_reward(rewards.numpy(force=True), env)
-        return self.to_torch(normalized)
+        return self.to_torch(self._normalize_reward(rewards.numpy(force=True), env))
 
     def __getstate__(self) -> dict[str, Any]:
         """The rows in use, as numpy arrays, so that any machine can read them."""

@@ -17,7 +17,7 @@ from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gsac import GSAC, REINFORCE, RLOO, Cosine, Mixed, Piecewise, PrioritizedReplayBuffer
+from gsac import GSAC, REINFORCE, RLOO, Cosine, DeviceReplayBuffer, Mixed, Piecewise, PrioritizedReplayBuffer
 from gsac.algorithms import weights
 from gsac.estimators import straight_through
 from gsac.policies import MlpPolicy
@@ -217,7 +217,7 @@ def test_hindsight_buffers_are_known_by_name(tmp_path):
     assert type(GSAC.from_weights(tmp_path / "model", env, device="cpu").replay_buffer) is HerReplayBuffer
 
 
-def test_prioritised_buffers_are_known_by_name(tmp_path):
+def test_this_packages_buffers_are_known_by_name(tmp_path):
     kwargs = {"alpha": 0.5, "beta": "linear:0.5:1"}
     model = GSAC(
         "MlpPolicy",
@@ -232,6 +232,11 @@ def test_prioritised_buffers_are_known_by_name(tmp_path):
     assert type(loaded.replay_buffer) is PrioritizedReplayBuffer
     assert (loaded.replay_buffer.alpha, loaded.replay_buffer.n_steps) == (0.5, 3)
     assert loaded.replay_buffer_kwargs == kwargs
+    model = GSAC("MlpPolicy", "CartPole-v1", n_steps=3, replay_buffer_class=DeviceReplayBuffer, **SMALL)
+    model.save_weights(tmp_path / "model")
+    loaded = GSAC.from_weights(tmp_path / "model", "CartPole-v1", device="cpu")
+    assert type(loaded.replay_buffer) is DeviceReplayBuffer
+    assert loaded.replay_buffer.n_steps == 3
 
 
 def test_other_spaces_and_shapes_are_refused(tmp_path):
@@ -288,7 +293,7 @@ def test_a_whole_file_with_another_configuration_is_refused(change, message, tmp
 SAFE = """
 import pickle, sys, cloudpickle, torch
 import torch._dynamo  # which defines unpicklers of its own when an optimiser first needs it
-from gsac import GSAC
+from gsac import GSAC, DeviceReplayBuffer
 def unpickled(*arguments, **kwargs):
     raise AssertionError("unpickled")
 pickle.load = pickle.loads = pickle.Unpickler = cloudpickle.load = cloudpickle.loads = torch.load = unpickled

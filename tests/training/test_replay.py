@@ -250,7 +250,20 @@ class DeviceOnly(TorchDispatchMode):
         "lift_fresh",
         "_pin_memory",
     )
-    FREE = ("empty", "view", "_unsafe_view", "select", "slice", "unsqueeze", "t", "expand", "alias", "detach")
+    FREE = (
+        "empty",
+        "view",
+        "_unsafe_view",
+        "select",
+        "slice",
+        "unsqueeze",
+        "t",
+        "expand",
+        "alias",
+        "detach",
+        "split",
+        "unbind",
+    )
 
     def __init__(self):
         super().__init__()
