@@ -9,7 +9,9 @@ import pytest
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import ReplayBufferSamples
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from gsac import DeviceReplayBuffer
@@ -314,6 +316,31 @@ def test_tensors_that_a_graph_would_have_captured_stay_the_same():
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("case", ["array", "stored once", "3-step"])
+def test_recorded_operations_see_what_was_added_since(case):
+    """As a CUDA graph: what ran once on these tensors runs again, and no Python."""
+    ours, theirs = (Source(make(kind, **CASES[case][1])) for kind in (DeviceReplayBuffer, CASES[case][0]))
+    for source in (ours, theirs):
+        source.add(2)
+    ours.buffer.flush()
+
+    def sampled(size):
+        rows, samples = drawn(ours.buffer)
+        return rows, *[value for value in samples if value is not None]
+
+    graph = make_fx(sampled)(torch.zeros(1))
+    added = 2
+    for more in (3, 8, 11):
+        ours.add(more)
+        theirs.add(more)
+        added += more
+        ours.buffer.flush()
+        rows, *samples = graph(torch.zeros(1))
+        assert set(rows.tolist()) == drawable(ours.buffer, added)
+        same(ReplayBufferSamples(*samples), of_sb3(theirs.buffer, rows))
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("added", [0, 1, 7, STEPS, 31])
 @pytest.mark.parametrize("case", ["array", "dictionary", "stored once", "3-step"])
 def test_pickling_keeps_what_is_used_and_goes_on_as_the_original(case, added):
@@ -323,7 +350,7 @@ def test_pickling_keeps_what_is_used_and_goes_on_as_the_original(case, added):
     copy = pickle.loads(pickle.dumps(buffer))
     other = Source(copy)
     other.__dict__.update(pickle.loads(pickle.dumps({k: v for k, v in vars(source).items() if k != "buffer"})))
-    for more in (2, 9, 4):
+    for more in (0, 2, 9, 4) if added > 0 else (2, 9, 4):
         source.add(more)
         other.add(more)
         for each in (buffer, copy):
@@ -362,6 +389,9 @@ def test_the_storage_can_be_changed_from_outside_as_sb3_and_checkpoints_do():
     filled(buffer, 3, seed=1)
     samples = buffer._get_samples(torch.tensor([7]))
     assert samples.rewards.item() == buffer.rewards[7, 0]
+    ends = filled(make(handle_timeout_termination=False), 8)
+    ends.timeouts[7] = 1.0
+    assert filled(ends, STEPS).timeouts.sum() == 0  # what comes in its place was not cut off
     once = filled(make(n_envs=2, **ONCE), 8)
     once.dones[7] = True
     assert once._get_samples(torch.tensor([14, 15])).dones.tolist() == [[1], [1]]
