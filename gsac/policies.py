@@ -22,6 +22,7 @@ from gsac.action_codec import ActionCodec
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import HEADS, fitting_head
+from gsac.optimizer import FusedAdam
 
 
 class GSACPolicy(BasePolicy):
@@ -35,7 +36,7 @@ class GSACPolicy(BasePolicy):
     :param features_extractor_class: observation -> features
     :param features_extractor_kwargs: for its constructor
     :param normalize_images: divide images by 255
-    :param optimizer_class: of actor and critics; Adam in its fused form by default
+    :param optimizer_class: of actor and critics; by default :class:`gsac.optimizer.FusedAdam`
     :param optimizer_kwargs: for its constructor, without the learning rate
     :param n_critics: how many critics
     :param share_features_extractor: one extractor for actor and critics, which learns from the actor's loss alone
@@ -61,16 +62,13 @@ class GSACPolicy(BasePolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         features_extractor_kwargs: dict[str, Any] | None = None,
         normalize_images: bool = True,
-        optimizer_class: type[torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer_class: type[torch.optim.Optimizer] = FusedAdam,
         optimizer_kwargs: dict[str, Any] | None = None,
         n_critics: int = 2,
         share_features_extractor: bool = False,
         critic_head: str = "auto",
         critic_layer_norm: bool = True,
     ) -> None:
-        if optimizer_kwargs is None:
-            # One kernel for all parameters; small networks spend most of the unfused optimiser's time in Python.
-            optimizer_kwargs = {"fused": True} if optimizer_class is torch.optim.Adam else {}
         super().__init__(
             observation_space,
             action_space,

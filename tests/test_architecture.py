@@ -16,6 +16,7 @@ FLOORS = {
     "action_codec": 2,
     "space_json": 2,
     "networks": 2,
+    "optimizer": 2,
     "policies": 2,
     "training": 3,
     "algorithms": 4,

@@ -10,6 +10,7 @@ from torch import nn
 from gsac import GSAC, MlpPolicy
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
+from gsac.optimizer import FusedAdam
 
 OBSERVATIONS = spaces.Box(-1, 1, (4,), np.float32)
 ACTION_SPACES = [spaces.Discrete(3, start=2), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(3)]
@@ -80,7 +81,7 @@ def test_policy_actor_and_critic_are_saved_and_loaded_each_alone(space, kwargs, 
     loaded = MlpPolicy.load(tmp_path / "policy.pth", device="cpu")
     shared = loaded.actor.features_extractor is loaded.critic.features_extractor
     assert shared is kwargs.get("share_features_extractor", False)
-    assert type(loaded.actor.optimizer) is kwargs.get("optimizer_class", torch.optim.Adam)
+    assert type(loaded.actor.optimizer) is kwargs.get("optimizer_class", FusedAdam)
 
 
 def test_no_integers_in_the_state():

@@ -11,11 +11,12 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
-from stable_baselines3.common.utils import FloatSchedule, update_learning_rate
+from stable_baselines3.common.utils import FloatSchedule
 
 from gsac.algorithms import archive, weights
 from gsac.algorithms.arguments import check_number, check_schedule, is_learning_rate
 from gsac.files import atomic_write, existing_file
+from gsac.optimizer import set_learning_rate
 from gsac.schedules import Schedule, value_at
 from gsac.training.threads import choose_threads, torch_threads
 
@@ -47,7 +48,7 @@ class Algorithm(BaseAlgorithm):
         learning_rate = self._value_at(getattr(self.lr_schedule, "value_schedule", self.lr_schedule))
         self.logger.record("train/learning_rate", learning_rate)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
-            update_learning_rate(optimizer, learning_rate)
+            set_learning_rate(optimizer, learning_rate)
 
     def _value_at(self, schedule: Schedule) -> float:
         # The last steps may go beyond the run's end, and no schedule was made for that.

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
-from stable_baselines3.common.utils import explained_variance, obs_as_tensor, update_learning_rate
+from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
@@ -25,7 +25,9 @@ from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_n
 from gsac.algorithms.base import Algorithm, check_learning_rate
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
+from gsac.optimizer import set_learning_rate
 from gsac.schedules import Schedule
+from gsac.training.descent import descend
 from gsac.training.episodes import EpisodeBatch, Episodes
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
@@ -286,7 +288,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
     def _fit_value(self, observations: PyTorchObs, returns: Tensor) -> None:
         """Regression of the value on the returns. [N, ...], [N]"""
         learning_rate = self._value_at(self._value_learning_rate_schedule)
-        update_learning_rate(self.value_optimizer, learning_rate)
+        set_learning_rate(self.value_optimizer, learning_rate)
         for step in range(self.value_steps):
             loss = losses.critic_loss(self.policy.predict_values(observations).T, returns)
             if step == 0:
@@ -295,13 +297,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self.logger.record("train/value_learning_rate", learning_rate)
 
     def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """A step of the optimiser's parameters alone: the loss leaves no gradient anywhere else."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        optimizer.zero_grad()
-        loss.backward(inputs=[parameter for parameter in parameters if parameter.requires_grad])
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        optimizer.step()
+        descend(optimizer, loss, optimizer.param_groups[0]["params"], self.max_grad_norm)
 
     def _to_env(self, actions: np.ndarray) -> np.ndarray:
         """The policy's actions, in the environment's own numbers. [n_envs, ...]"""

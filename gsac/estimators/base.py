@@ -14,7 +14,8 @@ from gsac.functional.groups import Groups
 ActionValue = Callable[[Tensor], Tensor]
 """q: the value of actions at a fixed batch of states. [..., B, D] (one-hot or relaxed) -> [..., B]
 
-It may have a method ``neighbours`` that does what :func:`neighbours` does, if it knows a shorter way.
+It may have methods ``neighbours`` and ``joint`` that do what :func:`neighbours` and :func:`joint` do, if it knows a
+shorter way.
 """
 
 
@@ -49,4 +50,12 @@ def neighbours(q: ActionValue, action: Tensor, groups: Groups) -> Tensor:
     with torch.no_grad():
         shorter = getattr(q, "neighbours", None)
         values: Tensor = shorter(action) if shorter else q(groups.neighbours(action)).movedim(0, -1)
+    return values
+
+
+def joint(q: ActionValue, policy: FactorisedCategorical) -> Tensor:
+    """The value of every joint action in each state, without a gradient. [N, B], as ``policy.joint_probs()``"""
+    with torch.no_grad():
+        shorter = getattr(q, "joint", None)
+        values: Tensor = shorter(policy.groups.joint_actions(policy.logits.device)) if shorter else q(policy.joint()[0])
     return values

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from gsac.estimators.base import ActionValue, neighbours
+from gsac.estimators.base import ActionValue, joint, neighbours
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.relaxation import straight_through
 
@@ -16,10 +15,7 @@ def expected(policy: FactorisedCategorical, q: ActionValue, temperature: Tensor)
     Bias: none. Variance: none. Cost: prod K_g evaluations, which rules it out for large factorised spaces. Ignores
     ``temperature``. Christodoulou 2019, https://arxiv.org/abs/1910.07207
     """
-    actions, probs = policy.joint()
-    with torch.no_grad():
-        values = q(actions)
-    return (probs * values).sum(0)
+    return (policy.joint_probs() * joint(q, policy)).sum(0)
 
 
 def local_expectation(policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gsac.estimators.base import ActionValue, check_samples
+from gsac.estimators.base import ActionValue, check_samples, joint
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.losses import policy_gradient
 from gsac.functional.relaxation import straight_through
@@ -48,8 +48,7 @@ class Reinforce:
         if self.baseline == "sample":
             return q(policy.sample())
         if self.baseline == "exact":
-            actions, probs = policy.joint()
-            return (probs * q(actions)).sum(0)
+            return (policy.joint_probs() * joint(q, policy)).sum(0)
         return 0.0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -52,18 +51,24 @@ class FactorisedCategorical:
             logits = logits.masked_fill(~mask, MASKED_LOGIT)
         self.logits = logits
         self.mask = mask
+        self._log_probs: Tensor | None = None
+        self._probs: Tensor | None = None
 
-    @cached_property
+    @property
     def log_probs(self) -> Tensor:
         """The logarithm of each class's probability within its group. [..., D]"""
-        with torch.enable_grad():  # it is kept, and whoever asks first must not decide whether others get a gradient
-            return self.groups.log_softmax(self.logits)
+        if self._log_probs is None:
+            with torch.enable_grad():  # it is kept: who asks first must not decide whether others get a gradient
+                self._log_probs = self.groups.log_softmax(self.logits)
+        return self._log_probs
 
-    @cached_property
+    @property
     def probs(self) -> Tensor:
         """Each class's probability within its group. [..., D]"""
-        with torch.enable_grad():
-            return self.log_probs.exp()
+        if self._probs is None:
+            with torch.enable_grad():
+                self._probs = self.log_probs.exp()
+        return self._probs
 
     def sample(self, n: int | None = None) -> Tensor:
         """An exact sample, by the Gumbel-max trick, without a gradient. Flat one-hots [..., D], or ``n``: [n, ..., D]"""
@@ -97,6 +102,10 @@ class FactorisedCategorical:
     def joint(self) -> tuple[Tensor, Tensor]:
         """All N = prod K_g joint actions [N, ..., D], and their probabilities [N, ...]. Grows with the product!"""
         actions = self.groups.joint_actions(self.logits.device).to(self.logits.dtype)
-        log_probs = (self.log_probs @ actions.T).movedim(-1, 0)
         batch = (1,) * (self.logits.dim() - 1)
-        return actions.reshape(-1, *batch, actions.shape[-1]).expand(-1, *self.logits.shape), log_probs.exp()
+        return actions.reshape(-1, *batch, actions.shape[-1]).expand(-1, *self.logits.shape), self.joint_probs()
+
+    def joint_probs(self) -> Tensor:
+        """The probability of each of the N joint actions, in the order of :meth:`Groups.joint_actions`. [N, ...]"""
+        actions = self.groups.joint_actions(self.logits.device).to(self.logits.dtype)
+        return (self.log_probs @ actions.T).movedim(-1, 0).exp()

@@ -126,16 +126,29 @@ class Groups:
         return lowest.scatter_reduce(-1, owner.expand_as(flat), flat, "amax")
 
 
-@lru_cache(maxsize=256)
 def _index(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     """The group of each flat entry [D], and the first entry of each group [G]. Kept, to spare a copy to the device."""
-    counts = torch.tensor(sizes, device=device)
-    owner = torch.repeat_interleave(torch.arange(len(sizes), device=device), counts)
-    offset = torch.tensor([0, *accumulate(sizes[:-1])], device=device)
-    return owner, offset
+    return _made_index(sizes, device)
+
+
+def _joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    return _made_joint_actions(sizes, device)
+
+
+@lru_cache(maxsize=256)
+def _made_index(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    owner = [group for group, size in enumerate(sizes) for _ in range(size)]
+    offset = [0, *accumulate(sizes[:-1])]
+    return torch.tensor(owner, device=device), torch.tensor(offset, device=device)
 
 
 @lru_cache(maxsize=64)
-def _joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+def _made_joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     classes = torch.tensor(list(product(*(range(size) for size in sizes))), device=device)
     return Groups(sizes).one_hot(classes)
+
+
+# A compiler is not to look inside: what comes out is the same at every call. These are the marks that
+# torch.compiler.assume_constant_result makes, which imports the whole compiler to make them.
+_index._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_joint_actions._dynamo_marked_constant = True  # type: ignore[attr-defined]

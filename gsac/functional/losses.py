@@ -40,7 +40,7 @@ def critic_loss(values: Tensor, target: Tensor, weights: Tensor | None = None) -
     errors = (values - target).square()
     if weights is not None:
         errors = weights * errors
-    return 0.5 * errors.mean(-1).sum()
+    return errors.sum() * (0.5 / errors.shape[-1])
 
 
 def actor_loss(action_value: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from gsac.functional.groups import Groups
 from gsac.functional.losses import Aggregation
-from gsac.networks.ensemble import EnsembleLinear, hidden_layers
+from gsac.networks.ensemble import EnsembleLinear, EnsembleOutput, hidden_layers
 
 NEIGHBOUR_ENTRIES = 2**22
 """So many activations of a layer are computed at a time, which bounds the memory that neighbours need."""
@@ -26,6 +26,10 @@ class ActionValues(Protocol):
 
     def neighbours(self, action: Tensor) -> Tensor:
         """Of a one-hot action with one group's choice changed to each class in turn. [..., B, D] -> [C, ..., B, D]"""
+        ...
+
+    def joint(self, actions: Tensor) -> Tensor:
+        """Of the same N actions at each state. [N, D] -> [C, N, B]"""
         ...
 
 
@@ -47,6 +51,10 @@ class AggregatedValues:
     def neighbours(self, action: Tensor) -> Tensor:
         """See :func:`gsac.estimators.base.neighbours`. [..., B, D] -> [..., B, D]"""
         return self.aggregate(self.values.neighbours(action))
+
+    def joint(self, actions: Tensor) -> Tensor:
+        """See :func:`gsac.estimators.base.joint`. [N, D] -> [N, B]"""
+        return self.aggregate(self.values.joint(actions))
 
 
 class Head(nn.Module, ABC):
@@ -95,7 +103,7 @@ class ActionInHead(Head):
         self.features_in = EnsembleLinear(n_critics, features_dim, width, fan_in=fan_in)
         self.action_in = EnsembleLinear(n_critics, groups.flat_size, width, bias=False, fan_in=fan_in)
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
-        self.out = EnsembleLinear(n_critics, net_arch[-1], 1) if net_arch else nn.Identity()
+        self.out = EnsembleOutput(n_critics, net_arch[-1], 1) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
@@ -131,6 +139,10 @@ class _ActionInValues:
         unchanged = self.head.after_first(first).unsqueeze(-1).expand(-1, *action.shape)
         return unchanged.scatter(-1, columns.expand(len(rows), *columns.shape), torch.cat(changed, -1))
 
+    def joint(self, actions: Tensor) -> Tensor:
+        """The actions' part of the first layer is the same at every state."""
+        return self.head.after_first(self.from_features.unsqueeze(1) + self.head.action_in(actions).unsqueeze(2))
+
     def _first(self, actions: Tensor) -> Tensor:
         """[..., B, D] -> [C, ..., B, H]"""
         from_actions = self.head.action_in(actions.flatten(0, -2)).unflatten(1, actions.shape[:-1])
@@ -162,7 +174,7 @@ class LinearHead(Head):
         widths = [*net_arch, groups.flat_size]
         self.features_in = EnsembleLinear(n_critics, features_dim, widths[0])
         self.hidden = hidden_layers(n_critics, net_arch, activation_fn, layer_norm)
-        self.out = EnsembleLinear(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
+        self.out = EnsembleOutput(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
         """[B, F] -> the critics' values of actions there."""
@@ -176,7 +188,8 @@ class _LinearValues:
     """[C, B, D]"""
 
     def __call__(self, actions: Tensor) -> Tensor:
-        return torch.einsum("...bd,cbd->c...b", actions, self.class_values)
+        extra = (1,) * (actions.dim() - 2)
+        return (actions * self.class_values.unflatten(1, (*extra, -1))).sum(-1)
 
     def neighbours(self, action: Tensor) -> Tensor:
         """The action's value, less what the group's choice gives now, and more what the other choice gives."""
@@ -184,6 +197,10 @@ class _LinearValues:
         class_values = self.class_values.unflatten(1, (*extra, -1))
         chosen = self.groups.sum(action * class_values)
         return chosen.sum(-1, keepdim=True) - self.groups.spread(chosen) + class_values
+
+    def joint(self, actions: Tensor) -> Tensor:
+        """One product of matrices."""
+        return (self.class_values @ actions.T).transpose(1, 2)
 
 
 def fitting_head(groups: Groups) -> str:
