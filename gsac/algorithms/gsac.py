@@ -14,6 +14,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.action_codec import SUPPORTED_ACTION_SPACES, ActionCodec
+from gsac.algorithms.accelerated import AcceleratedUpdates
 from gsac.algorithms.arguments import (
     NUMBERS,
     check_choice,
@@ -29,8 +30,10 @@ from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
+from gsac.optimizer import FusedAdam
 from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
 from gsac.schedules import Schedule
+from gsac.training.acceleration import MODES
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
 from gsac.training.metrics import RunningMean
@@ -39,7 +42,7 @@ from gsac.training.prioritized import PrioritizedReplayBuffer
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(GuardedTraining, MaskedActions):
+class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -78,10 +81,15 @@ class GSAC(GuardedTraining, MaskedActions):
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
-    :param max_grad_norm: clip the norm of each gradient, unless None; where episodes seldom end, the critics' errors
+    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, unless None; where episodes seldom end, the critics' errors
         are rare and large
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set
+    :param acceleration: how updates run. ``"eager"``: one operation after the other. ``"compile"``: the losses and their
+        gradients as compiled code, which takes some seconds to a minute at the first update. ``"cudagraph"``: the whole
+        update as one graph on the GPU, with one launch and nothing read or copied. ``"auto"``: ``"cudagraph"`` on a GPU,
+        else ``"eager"``. On a GPU ``"compile"`` captures its compiled code as well. What cannot be captured, such as a
+        replay buffer in host memory, runs eagerly, with a warning that says why.
     :param stats_window_size: episodes over which the logged return is averaged
     :param tensorboard_log: folder for TensorBoard, if wanted
     :param policy_kwargs: for the policy's constructor, see :class:`gsac.policies.GSACPolicy`
@@ -135,6 +143,7 @@ class GSAC(GuardedTraining, MaskedActions):
         target_update_interval: int = 1,
         max_grad_norm: float | None = 10.0,
         num_threads: int | str = "auto",
+        acceleration: str = "auto",
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -177,6 +186,7 @@ class GSAC(GuardedTraining, MaskedActions):
         self.target_update_interval = target_update_interval
         self.max_grad_norm = max_grad_norm
         self.num_threads = num_threads
+        self.acceleration = acceleration
 
         self.log_ent_coef: torch.Tensor | None = None
         self.ent_coef_optimizer: torch.optim.Optimizer | None = None
@@ -207,7 +217,7 @@ class GSAC(GuardedTraining, MaskedActions):
 
         if learned:
             self.log_ent_coef = torch.full((1,), math.log(ent_coef), device=self.device, requires_grad=True)
-            self.ent_coef_optimizer = torch.optim.Adam([self.log_ent_coef], lr=self.lr_schedule(1), fused=True)
+            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
         else:
             self.ent_coef_tensor = torch.tensor(ent_coef, device=self.device)
         self._learner = Learner(
@@ -222,7 +232,8 @@ class GSAC(GuardedTraining, MaskedActions):
             entropy_in_target=self.entropy_in_target,
             max_grad_norm=self.max_grad_norm,
         )
-        self._metrics = RunningMean()
+        self._metrics = RunningMean(self.device)
+        self._accelerate()
 
     def _check_arguments(self) -> None:
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
@@ -230,6 +241,7 @@ class GSAC(GuardedTraining, MaskedActions):
             check_number(name, getattr(self, name), allowed, holds, example)
         self._check_shared_arguments()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
+        check_choice("acceleration", self.acceleration, MODES)
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} holds less than one batch of batch_size={self.batch_size}: pass a larger "
@@ -252,25 +264,26 @@ class GSAC(GuardedTraining, MaskedActions):
         them. Otherwise nothing is read.
         """
         self.policy.set_training_mode(True)
-        optimizers = [self.actor.optimizer, self.critic.optimizer]
-        if self.ent_coef_optimizer is not None:
-            optimizers.append(self.ent_coef_optimizer)
-        self._update_learning_rate(optimizers)
+        self._update_learning_rate(self._optimizers)
         self._learner.tau.fill_(self.tau)
+        update = self._accelerated()
 
         for _ in range(gradient_steps):
             self._update_schedules()
-            samples = self._sample_transitions(batch_size)
-            batch = Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
             self._n_updates += 1
-            track_targets = self._n_updates % self.target_update_interval == 0
-            self._metrics.add(self._learner.step(batch, track_targets))
-            if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
-                assert self._learner.td_errors is not None
-                self.replay_buffer.update_priorities(samples.indices, self._learner.td_errors.cpu().numpy())
+            update(batch_size, self._n_updates % self.target_update_interval == 0)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.check_losses(every=1 if self.device.type == "cpu" else UPDATES_BETWEEN_CHECKS)
+
+    def _update(self, batch_size: int, track_targets: bool) -> None:
+        """One update, from the replay buffer to the metrics. This is what a graph captures."""
+        samples = self._sample_transitions(batch_size)
+        batch = Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
+        self._metrics.add(self._learner.step(batch, track_targets))
+        if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
+            assert self._learner.td_errors is not None
+            self.replay_buffer.update_priorities(samples.indices, self._learner.td_errors.cpu().numpy())
 
     def sample_batch(self, batch_size: int) -> Batch:
         """Transitions from the replay buffer, as an update sees them."""
@@ -351,6 +364,7 @@ class GSAC(GuardedTraining, MaskedActions):
             "_codec",
             "_learner",
             "_metrics",
+            "_captured",
             "_stored_masks",
             "_last_masks",
             "_estimator_schedules",

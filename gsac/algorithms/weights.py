@@ -36,7 +36,7 @@ from gsac.space_json import space_from_json, space_to_json
 SUFFIX = ".safetensors"
 FORMAT = 1
 NO_DIGEST = "0" * 64
-NOT_ARGUMENTS = {"policy", "env", "device", "tensorboard_log", "_init_setup_model"}
+NOT_ARGUMENTS = {"policy", "env", "device", "acceleration", "tensorboard_log", "_init_setup_model"}
 """What a constructor takes that says where a model runs, or that has a place of its own in the file."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
-from torch import Tensor, nn
+from torch import Tensor
 
 from gsac.estimators.base import ActionValue, Estimator
 from gsac.functional import losses
@@ -13,6 +13,7 @@ from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import ActionValues, AggregatedValues
 from gsac.training.batch import Batch
+from gsac.training.descent import descend
 from gsac.training.metrics import Metrics
 
 LOG_ENT_COEF_RANGE = (-10.0, 2.0)
@@ -33,7 +34,7 @@ class Learner:
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
     :param entropy_in_target: count the next state's entropy as reward
-    :param max_grad_norm: clip the norm of each gradient, if given
+    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, if given
     """
 
     def __init__(
@@ -70,8 +71,8 @@ class Learner:
         self._target_weights: list[Tensor] = list(critic_target.parameters())
         # One tensor per weight: given as a scalar, tau would be read from the device.
         self._taus = [self.tau] * len(self._target_weights)
-        self._critic_statistics = list(critic.buffers())
-        self._target_statistics = list(critic_target.buffers())
+        self._critic_statistics = _statistics(critic)
+        self._target_statistics = _statistics(critic_target)
 
     @property
     def ent_coef(self) -> Tensor:
@@ -87,11 +88,11 @@ class Learner:
         :param track_targets: let the target networks follow
         """
         ent_coef = self.ent_coef
-        critic_loss, q_value = self.critic_loss(batch, ent_coef)
-        self._descend(self.critic.optimizer, critic_loss, self._critic_parameters)
+        critic_loss, q_value, self.td_errors = self.critic_loss(batch, ent_coef)
+        descend(self.critic.optimizer, critic_loss, self._critic_parameters, self.max_grad_norm)
 
         actor_loss, entropy, target_entropy = self.actor_loss(batch, ent_coef)
-        self._descend(self.actor.optimizer, actor_loss, self._actor_parameters)
+        descend(self.actor.optimizer, actor_loss, self._actor_parameters, self.max_grad_norm)
 
         ent_coef_loss = self.tune_ent_coef(entropy, target_entropy)
         if track_targets:
@@ -106,8 +107,16 @@ class Learner:
             q_value=q_value,
         )
 
-    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
-        """The critics' loss, and the mean of their values."""
+    def compile(self) -> None:
+        """From now on both losses, and with them their gradients, run as code that PyTorch compiles at the first update.
+
+        :raises RuntimeError: at the first update, if the networks or the estimator cannot be compiled as a whole
+        """
+        self.critic_loss = torch.compile(self.critic_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
+        self.actor_loss = torch.compile(self.actor_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
+
+    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The critics' loss, the mean of their values, and for weighted batches the absolute errors [B]."""
         values = self.critic.action_values(batch.observations)(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
@@ -115,9 +124,8 @@ class Learner:
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
-        if batch.weights is not None:
-            self.td_errors = (values.detach() - target).abs().mean(0)
-        return losses.critic_loss(values, target, batch.weights), values.detach().mean()
+        errors = None if batch.weights is None else (values.detach() - target).abs().mean(0)
+        return losses.critic_loss(values, target, batch.weights), values.detach().mean(), errors
 
     def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The actor's loss, the policy's entropy [B], detached, and what it should be, [B] or [].
@@ -136,14 +144,14 @@ class Learner:
         The actor follows the mean of the critics, whatever the target does: the least of them would keep it away from
         actions that they disagree about, which are those it has tried least.
         """
-        return AggregatedValues(self.critic.action_values(observations), losses.average)
+        return AggregatedValues(self.critic.action_values(observations, frozen=True), losses.average)
 
     def tune_ent_coef(self, entropy: Tensor, target_entropy: Tensor) -> Tensor:
         """Moves the coefficient towards the one that gives the target entropy, if it is learned."""
         if self.log_ent_coef is None or self.ent_coef_optimizer is None:
             return torch.zeros_like(self.temperature)
         loss = losses.ent_coef_loss(self.log_ent_coef, entropy, target_entropy)
-        self._descend(self.ent_coef_optimizer, loss, [self.log_ent_coef])
+        descend(self.ent_coef_optimizer, loss, [self.log_ent_coef])
         with torch.no_grad():
             self.log_ent_coef.clamp_(*LOG_ENT_COEF_RANGE)
         return loss.detach()
@@ -158,17 +166,15 @@ class Learner:
     def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
         if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
-            actions, probs = policy.joint()
-            return (probs * self.aggregate(values(actions))).sum(0)
+            actions = policy.groups.joint_actions(policy.logits.device)
+            return (policy.joint_probs() * self.aggregate(values.joint(actions))).sum(0)
         return self.aggregate(values(policy.sample()))
 
-    def _descend(self, optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[Tensor]) -> None:
-        """A step of these parameters alone: the loss leaves no gradient anywhere else."""
-        optimizer.zero_grad()
-        loss.backward(inputs=[parameter for parameter in parameters if parameter.requires_grad])
-        if self.max_grad_norm is not None:
-            nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-        optimizer.step()
+
+def _statistics(critic: Critic) -> list[Tensor]:
+    """What is learned without a gradient: of the buffers, those that are saved."""
+    saved = critic.state_dict()
+    return [buffer for name, buffer in critic.named_buffers() if name in saved]
 
 
 def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:

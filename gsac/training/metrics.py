@@ -22,32 +22,31 @@ class Metrics(NamedTuple):
 
 
 class RunningMean:
-    """The mean of metrics over updates. Adding reads nothing from the device."""
+    """The mean of metrics over updates. Adding reads nothing from the device, and can be captured in a graph.
 
-    def __init__(self) -> None:
-        self.total: Tensor | None = None
-        self.count = 0
+    :param device: of the metrics
+    """
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self.one = torch.ones((), device=device)
+        self.totals = torch.zeros(len(Metrics._fields) + 1, device=device)
+        """The sum of each metric, and at last the number of updates, so that a replayed graph counts as well."""
 
     def add(self, metrics: Metrics) -> None:
         """Counts one update's metrics in."""
-        values = torch.stack(metrics)
-        self.total = values if self.total is None else self.total.add_(values)
-        self.count += 1
+        self.totals.add_(torch.stack((*metrics, self.one)))
 
     def not_finite(self) -> list[str]:
         """The names of those that were infinite or not a number in any update since the last :meth:`pop`. Reads the sums
         from the device: they stay as they are from the first such update on.
         """
-        if self.total is None:
-            return []
-        return [
-            name for name, total in zip(Metrics._fields, self.total.tolist(), strict=True) if not math.isfinite(total)
-        ]
+        *totals, _ = self.totals.tolist()
+        return [name for name, total in zip(Metrics._fields, totals, strict=True) if not math.isfinite(total)]
 
     def pop(self) -> dict[str, float]:
         """The means since the last call, by name; empty if there was no update."""
-        if self.total is None:
+        *totals, count = self.totals.tolist()
+        if count == 0:
             return {}
-        means = (self.total / self.count).tolist()
-        self.total, self.count = None, 0
-        return dict(zip(Metrics._fields, means, strict=True))
+        self.totals.zero_()
+        return {name: total / count for name, total in zip(Metrics._fields, totals, strict=True)}

@@ -35,7 +35,15 @@ def weights(model):
 def test_the_constructor_has_sb3s_order():
     ours, theirs = (list(inspect.signature(kind.__init__).parameters) for kind in (GSAC, SAC))
     not_discrete = {"action_noise", "use_sde", "sde_sample_freq", "use_sde_at_warmup"}
-    own = ["estimator", "temperature", "entropy_in_target", "q_aggregation", "max_grad_norm", "num_threads"]
+    own = [
+        "estimator",
+        "temperature",
+        "entropy_in_target",
+        "q_aggregation",
+        "max_grad_norm",
+        "num_threads",
+        "acceleration",
+    ]
     shared = [
         name
         for name in theirs

@@ -34,8 +34,8 @@ def test_priorities_are_the_errors_of_the_networks(n_steps, n_envs):
     with torch.no_grad():
         everything = buffer._get_samples(np.arange(200))
         batch = Batch.from_replay(everything, model._codec, model.gamma)
-        model._learner.critic_loss(batch, model._learner.ent_coef)
-    errors = model._learner.td_errors.numpy()
+        *_, errors = model._learner.critic_loss(batch, model._learner.ent_coef)
+    errors = errors.numpy()
     stored = buffer.sum_tree[:200]
     drawn = stored != 1.0  # the priority of what is new
     assert drawn.sum() > 150
