@@ -26,8 +26,8 @@ class FusedAdam(torch.optim.Adam):
     """``torch.optim.Adam(fused=True)``: the same numbers and files, at a third of the cost for small networks.
 
     PyTorch sorts parameters by device and type, looks for hooks and gathers the state at each step, which takes longer
-    than the sums themselves where networks are small. Here that is done once; whatever is out of the ordinary (a
-    closure, several groups, a parameter without a gradient, ``amsgrad``, a registered hook) takes PyTorch's own way.
+    than the sums themselves where networks are small. :meth:`lean_step` does that once; whatever is out of the ordinary
+    (several groups, a parameter without a gradient, ``amsgrad``, a registered hook) takes PyTorch's own way.
     Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
 
     :param params: of one device and type
@@ -41,16 +41,22 @@ class FusedAdam(torch.optim.Adam):
         super().__init__(params, lr, **{"fused": True, **kwargs})
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step down the parameters' ``grad``. As ``torch.optim.Adam``."""
+        """As ``torch.optim.Adam``: calls hooks, and the closure if there is one."""
+        self._kept = None
+        return super().step(closure)
+
+    def lean_step(self) -> None:
+        """The same step without what surrounds it, where nothing is out of the ordinary."""
         group = self.param_groups[0]
         grads = [parameter.grad for parameter in group["params"]]
-        if closure is not None or self._is_special(group) or any(grad is None for grad in grads):
-            self._kept = None
-            return super().step(closure)
+        if self._is_special(group) or any(grad is None for grad in grads):
+            self.step()
+            return
         kept = self._kept
         if kept is None or kept.of is not self.state or len(kept.params) != len(grads):
             if any(not self.state.get(parameter) for parameter in group["params"]):
-                return super().step()  # which makes the state
+                self.step()  # which makes the state
+                return
             kept = self._kept = self._gathered(group["params"])
         with torch.no_grad():
             kept.all_steps.add_(1)
@@ -69,7 +75,6 @@ class FusedAdam(torch.optim.Adam):
                 amsgrad=False,
                 maximize=group["maximize"],
             )
-        return None
 
     def _is_special(self, group: dict[str, Any]) -> bool:
         return bool(

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gsac.optimizer import FusedAdam
+
 
 def descend(
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    parameters: Sequence[Tensor],
-    max_grad_norm: float | None = None,
+    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
 ) -> None:
     """Moves these parameters alone: the loss leaves no gradient anywhere else, and none is computed elsewhere.
 
@@ -20,13 +19,21 @@ def descend(
     :param parameters: of the optimiser; those that need no gradient stay
     :param max_grad_norm: clip the norm of the gradient, if given
     """
+    take_step(optimizer, parameters, gradient(loss, parameters, max_grad_norm))
+
+
+def gradient(
+    loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
+) -> tuple[Tensor | None, ...]:
+    """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask."""
     learned = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+    found = torch.autograd.grad(loss, learned, allow_unused=True)
     if max_grad_norm is not None:
-        clip_norm([gradient for gradient in gradients if gradient is not None], max_grad_norm)
-    for parameter, gradient in zip(learned, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+        clip_norm([part for part in found if part is not None], max_grad_norm)
+    if len(learned) == len(parameters):
+        return found
+    parts = iter(found)
+    return tuple(next(parts) if parameter.requires_grad else None for parameter in parameters)
 
 
 def clip_norm(gradients: list[Tensor], max_norm: float) -> None:
@@ -37,3 +44,15 @@ def clip_norm(gradients: list[Tensor], max_norm: float) -> None:
     """
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> None:
+    """A step of the optimiser with these gradients, which are kept as the parameters' ``grad``."""
+    for parameter, part in zip(parameters, gradients, strict=True):
+        parameter.grad = part
+    if isinstance(optimizer, FusedAdam):
+        optimizer.lean_step()
+    else:
+        optimizer.step()
