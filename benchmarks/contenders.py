@@ -75,7 +75,7 @@ PEERS = (SB3_SAC, Contender("SB3 DQN, `Discrete(2)`", DQN, cart), Contender("SDS
 def modes(device: str) -> tuple[str | None, ...]:
     """GSAC's modes that this device can run, the plain one first."""
     if "acceleration" not in inspect.signature(GSAC).parameters:
-        return (None,)  # noqa: E701
+        return (None,)
     return ("eager", "compile") if device == "cpu" else ("eager", "compile", "cudagraph")
 
 
