@@ -20,6 +20,13 @@ MATRIX_SIZES = {"cpu": (512, 1024, 2048), "cuda": (2048, 4096, 8192)}
 COPY_MEGABYTES = {"cpu": 256, "cuda": 1024}
 """Beyond the caches."""
 
+MOVES_NOTHING = {
+    torch.ops.aten._unsafe_view.default,
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_like.default,
+}
+"""Operations that are no views to PyTorch and still leave all data where it is."""
+
 
 def device_name(device: str) -> str:
     """Of the GPU, or of the CPU as far as the system tells."""
@@ -102,7 +109,7 @@ class Traffic(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        if not func.is_view:
+        if not func.is_view and func not in MOVES_NOTHING:
             tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
             self.operations += bool(tensors)

@@ -71,18 +71,16 @@ GSAC_SEVERAL = Contender("GSAC, `MultiDiscrete([4] * 5)`", GSAC, several_choices
 SB3_SAC = Contender("SB3 SAC, `Box(1)`", SAC, continuous_cart)
 PEERS = (SB3_SAC, Contender("SB3 DQN, `Discrete(2)`", DQN, cart), Contender("SDSAC, `Discrete(2)`", SDSAC, cart))
 
-
-def modes(device: str) -> tuple[str | None, ...]:
-    """GSAC's modes that this device can run, the plain one first."""
-    if "acceleration" not in inspect.signature(GSAC).parameters:
-        return (None,)
-    return ("eager", "compile") if device == "cpu" else ("eager", "compile", "cudagraph")
+MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
+"""GSAC's ways of running an update beside "eager", by the kind of the device."""
 
 
 def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
     """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise."""
     if contender.mode:
         arguments["acceleration"] = contender.mode
+    if "acceleration" not in inspect.signature(GSAC).parameters:
+        arguments.pop("acceleration", None)
     net_arch = [width] * 2
     model = contender.algorithm(
         "MlpPolicy",

@@ -37,13 +37,20 @@ UPDATES_PROFILED = 50
 
 
 def updates(
-    device: str, threads: int, width: int, batch: int, ceiling: dict[str, float], rounds: int, seconds_a_turn: float
+    device: str,
+    modes: Sequence[str],
+    threads: int,
+    width: int,
+    batch: int,
+    ceiling: dict[str, float],
+    rounds: int,
+    seconds_a_turn: float,
 ) -> list[dict[str, Any]]:
     """A row for each contender; on the CPU, PyTorch is set to this number of threads."""
     torch.compiler.reset()  # a mode that compiles would otherwise run into the limit of compiled versions
     now, wall = timing.clock(device, threads), timing.clock(device)
-    modes = contenders.modes(device)
-    field = [replace(contender, mode=mode) for contender in (GSAC_ONE, GSAC_SEVERAL) for mode in modes] + list(PEERS)
+    plain = [replace(contender, mode="eager") for contender in (GSAC_ONE, GSAC_SEVERAL)] + list(PEERS)
+    field = [replace(contender, mode=mode) for contender in plain[:2] for mode in ("eager", *modes)] + plain[2:]
     tasks, facts = {}, {}
     for contender in field:
         memory = device_memory(device)
@@ -54,8 +61,7 @@ def updates(
         if device != "cpu":
             facts[contender]["device_megabytes"] = round((torch.cuda.max_memory_allocated(device) - memory) / 1e6, 1)
     seconds = timing.in_turn(tasks, now, rounds, seconds_a_turn)
-    plain = {contender.name: contender for contender in reversed(field) if contender.mode in (None, modes[0])}
-    work = {name: ceilings.work_of(partial(tasks[contender], 1)) for name, contender in plain.items()}
+    work = {contender.name: ceilings.work_of(partial(tasks[contender], 1)) for contender in plain}
     rows = []
     for contender in field:
         asked, times = work[contender.name], seconds[contender]
@@ -116,7 +122,7 @@ def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn
     return rows
 
 
-def measure(device: str, quick: bool) -> dict[str, Any]:
+def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
     """Everything, as the result file has it."""
     widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
     rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
@@ -131,7 +137,7 @@ def measure(device: str, quick: bool) -> dict[str, Any]:
         result["ceilings"].append({"threads": threads, **ceiling})
         for width in widths:
             for batch in batches:
-                result["updates"] += updates(device, threads, width, batch, ceiling, rounds, seconds_a_turn)
+                result["updates"] += updates(device, modes, threads, width, batch, ceiling, rounds, seconds_a_turn)
     torch.set_num_threads(1 if device == "cpu" else default_threads)
     for width in widths:
         for n in n_envs:
@@ -179,7 +185,7 @@ def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str
         bound = row["ceiling_milliseconds"]
         lines.append(
             f"| {row['contender']} | {row['width']} | {row['operations']} | {row['megaflops']:.1f} | {row['megabytes']:.1f} "
-            f"| {bound['products']:.3f} | {bound['traffic']:.3f} | {row['milliseconds']['median']:.2f} |"
+            f"| {bound['products']:.2f} | {bound['traffic']:.2f} | {row['milliseconds']['median']:.2f} |"
             + (f" {row['busy_share']:.0%} | {row['device_megabytes']:.0f} |" if on_gpu else "")
         )
     return "\n".join(lines)
@@ -229,12 +235,14 @@ def tables(kind: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--modes", nargs="*", help="of GSAC beside eager; by default all that the device can run")
     parser.add_argument(
         "--quick", action="store_true", help="few short rounds of the smallest size: a trial, no result"
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     args = parser.parse_args(arguments)
-    result = measure(args.device, args.quick)
+    modes = contenders.MODES[torch.device(args.device).type] if args.modes is None else args.modes
+    result = measure(args.device, modes, args.quick)
     path = args.out / f"step_speed_{ceilings.file_name(args.device)}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -176,6 +176,21 @@ def identity(run: dict[str, Any]) -> str:
     return json.dumps({name: run[name] for name in IDENTITY}, sort_keys=True)
 
 
+def jobs(
+    algos: Sequence[str], variations: Sequence[str], seeds: Sequence[int], budget: int, every: int
+) -> list[dict[str, Any]]:
+    """The first half of each run's line, seed by seed over all algorithms."""
+    chosen = [(algo, variation, settings(algo, variation)) for variation in variations for algo in algos]
+    return [
+        {
+            **{"algo": algo, "variation": variation, "seed": seed, "settings": config},
+            **{"budget": budget, "every": every},
+        }
+        for seed in seeds
+        for algo, variation, config in chosen
+    ]
+
+
 def run_missing(jobs: Sequence[dict[str, Any]], results: RunFile) -> list[str]:
     """Appends every run that does not stand in the results, each from an interpreter of its own; says which failed."""
     known = {identity(run) for run in results.read()}
@@ -247,18 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.markdown:
         print(markdown(results.read()))
         return
-    chosen = [
-        (algo, variation, settings(algo, variation)) for variation in args.variation or [""] for algo in args.algos
-    ]
-    jobs = [
-        {
-            **{"algo": algo, "variation": variation, "seed": seed, "settings": settings},
-            **{"budget": args.budget, "every": args.every},
-        }
-        for seed in args.seeds
-        for algo, variation, settings in chosen
-    ]
-    failed = run_missing(jobs, results)
+    failed = run_missing(jobs(args.algos, args.variation or [""], args.seeds, args.budget, args.every), results)
     if failed:
         raise SystemExit(f"{len(failed)} runs failed: {'; '.join(failed)}.")
 
