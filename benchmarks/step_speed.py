@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -172,11 +172,12 @@ def times(row: dict[str, Any]) -> str:
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
     """What an update asks for beside what it takes."""
+    (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
     on_gpu = "busy_share" in result["updates"][0]
     lines = [
         "| update, batch "
-        + f"{batch} | width | operations | MFLOP | MB moved | ms at the ceiling of products | of traffic | ms measured |"
-        + (" GPU busy | MB of the GPU |" if on_gpu else ""),
+        + f"{batch} | width | operations | MFLOP | MB moved | ms at {ceiling['gflops']:,.0f} GFLOP/s "
+        f"| ms at {ceiling['gigabytes']:,.1f} GB/s | ms measured |" + (" GPU busy | MB of the GPU |" if on_gpu else ""),
         "|---|---|---|---|---|---|---|---|" + ("---|---|" if on_gpu else ""),
     ]
     for row in result["updates"]:
@@ -191,7 +192,7 @@ def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str
     return "\n".join(lines)
 
 
-def collection_table(result: dict[str, Any], width: int = 64) -> str:
+def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
     """Steps a second, and what the algorithm adds to the environment's own time."""
     rows = [row for row in result["collection"] if row["width"] == width]
     sizes = list(dict.fromkeys(row["n_envs"] for row in rows))
@@ -210,25 +211,16 @@ def collection_table(result: dict[str, Any], width: int = 64) -> str:
     return "\n".join(lines)
 
 
-def tables(kind: str) -> str:
-    """One table for each machine and number of threads that has been measured."""
+def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:
+    """The table for each machine that has been measured, and for each number of threads or for the first alone."""
     parts = []
     for path in sorted(RESULTS.glob("step_speed_*.json")):
         result = json.loads(path.read_text())
-        for ceiling in result["ceilings"]:
-            threads = f"{ceiling['threads']} thread{'s' * (ceiling['threads'] > 1)}"
-            place = (
-                f"{result['machine']['device']}, {threads}"
-                if path.stem.endswith("cpu")
-                else result["machine"]["device"]
-            )
-            if kind == "updates":
-                parts.append(f"{place}:\n\n{update_table(result, ceiling['threads'])}")
-            elif kind == "ceilings":
-                measured = f"{ceiling['gflops']:,.0f} GFLOP/s in products, {ceiling['gigabytes']:,.1f} GB/s in copies"
-                parts.append(f"{place}; ceilings {measured}:\n\n{ceiling_table(result, ceiling['threads'])}")
-        if kind == "collection":
-            parts.append(f"{result['machine']['device']}:\n\n{collection_table(result)}")
+        for ceiling in result["ceilings"] if all_threads else result["ceilings"][:1]:
+            place, threads = result["machine"]["device"], ceiling["threads"]
+            if path.stem == "step_speed_cpu":
+                place += f", {threads} thread{'s' * (threads > 1)}"
+            parts.append(f"{place}:\n\n{table(result, threads)}")
     return "\n\n".join(parts)
 
 
