@@ -77,10 +77,8 @@ MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
 
 def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
     """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise."""
-    if contender.mode:
+    if contender.mode and "acceleration" in inspect.signature(GSAC).parameters:
         arguments["acceleration"] = contender.mode
-    if "acceleration" not in inspect.signature(GSAC).parameters:
-        arguments.pop("acceleration", None)
     net_arch = [width] * 2
     model = contender.algorithm(
         "MlpPolicy",
