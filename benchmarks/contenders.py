@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -77,7 +76,7 @@ MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
 
 def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
     """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise."""
-    if contender.mode and "acceleration" in inspect.signature(GSAC).parameters:
+    if contender.mode:
         arguments["acceleration"] = contender.mode
     net_arch = [width] * 2
     model = contender.algorithm(
