@@ -24,26 +24,43 @@ def descend(
 
 def gradient(
     loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
-) -> tuple[Tensor | None, ...]:
-    """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask."""
-    learned = [parameter for parameter in parameters if parameter.requires_grad]
-    found = torch.autograd.grad(loss, learned, allow_unused=True)
-    if max_grad_norm is not None:
-        clip_norm([part for part in found if part is not None], max_grad_norm)
-    if len(learned) == len(parameters):
-        return found
-    parts = iter(found)
-    return tuple(next(parts) if parameter.requires_grad else None for parameter in parameters)
+) -> list[Tensor | None]:
+    """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask.
 
-
-def clip_norm(gradients: list[Tensor], max_norm: float) -> None:
-    """Scales all of them in place such that the norm of them as one vector is ``max_norm`` at most.
-
-    As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums.
-    Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
+    Each is laid out in memory as its parameter, which fused optimisers take for granted.
     """
+    learned = [parameter for parameter in parameters if parameter.requires_grad]
+    if not learned:
+        return [None] * len(parameters)
+    found = torch.autograd.grad(loss, learned, allow_unused=True)
+    parts = [
+        part if part is None or part.stride() == parameter.stride() else _laid_out_as(parameter, part)
+        for parameter, part in zip(learned, found, strict=True)
+    ]
+    if max_grad_norm is not None:
+        used = iter(clipped([part for part in parts if part is not None], max_grad_norm))
+        parts = [None if part is None else next(used) for part in parts]
+    if len(learned) == len(parameters):
+        return parts
+    of_learned = iter(parts)
+    return [next(of_learned) if parameter.requires_grad else None for parameter in parameters]
+
+
+def clipped(gradients: list[Tensor], max_norm: float) -> Sequence[Tensor]:
+    """All of them, scaled such that the norm of them as one vector is ``max_norm`` at most.
+
+    As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums; and
+    not in place, as two parameters may have been given the same tensor. Pascanu et al. 2013,
+    https://arxiv.org/abs/1211.5063
+    """
+    if not gradients:
+        return gradients
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
+    return torch._foreach_mul(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 
 def take_step(
