@@ -22,9 +22,7 @@ def descend(
     take_step(optimizer, parameters, gradient(loss, parameters, max_grad_norm))
 
 
-def gradient(
-    loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
-) -> list[Tensor | None]:
+def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None) -> list[Tensor | None]:
     """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask.
 
     Each is laid out in memory as its parameter, which fused optimisers take for granted.
