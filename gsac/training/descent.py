@@ -21,19 +21,37 @@ def descend(
     :param max_grad_norm: clip the norm of the gradient, if given
     """
     learned = [parameter for parameter in parameters if parameter.requires_grad]
-    gradients = torch.autograd.grad(loss, learned, allow_unused=True)
+    if len(learned) < len(parameters):
+        for parameter in parameters:
+            parameter.grad = None  # an earlier one would move what has been frozen since
+    if not learned:
+        return
+    found = torch.autograd.grad(loss, learned, allow_unused=True)
+    gradients = [
+        gradient if gradient is None or gradient.stride() == parameter.stride() else _laid_out_as(parameter, gradient)
+        for parameter, gradient in zip(learned, found, strict=True)
+    ]
     if max_grad_norm is not None:
-        clip_norm([gradient for gradient in gradients if gradient is not None], max_grad_norm)
+        used = iter(clipped([gradient for gradient in gradients if gradient is not None], max_grad_norm))
+        gradients = [None if gradient is None else next(used) for gradient in gradients]
     for parameter, gradient in zip(learned, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
 
 
-def clip_norm(gradients: list[Tensor], max_norm: float) -> None:
-    """Scales all of them in place such that the norm of them as one vector is ``max_norm`` at most.
+def clipped(gradients: list[Tensor], max_norm: float) -> tuple[Tensor, ...] | list[Tensor]:
+    """All of them, scaled such that the norm of them as one vector is ``max_norm`` at most.
 
-    As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums.
-    Pascanu et al. 2013, https://arxiv.org/abs/1211.5063
+    As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums; and
+    not in place, as two parameters may have been given the same tensor. Pascanu et al. 2013,
+    https://arxiv.org/abs/1211.5063
     """
+    if not gradients:
+        return gradients
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-    torch._foreach_mul_(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
+    return torch._foreach_mul(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The same numbers in the order in memory that the parameter has, as fused optimisers take for granted."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(gradient)

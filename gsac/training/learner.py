@@ -68,9 +68,9 @@ class Learner:
         self._actor_parameters = _optimized(actor.optimizer)
         self._critic_parameters = _optimized(critic.optimizer)
         self._critic_weights: list[Tensor] = list(critic.parameters())
-        self._target_weights: list[Tensor] = list(critic_target.parameters())
+        self.target_weights: list[Tensor] = list(critic_target.parameters())
         # One tensor per weight: given as a scalar, tau would be read from the device.
-        self._taus = [self.tau] * len(self._target_weights)
+        self._taus = [self.tau] * len(self.target_weights)
         self._critic_statistics = _statistics(critic)
         self._target_statistics = _statistics(critic_target)
 
@@ -159,7 +159,7 @@ class Learner:
     def track_targets(self) -> None:
         """Polyak step: target <- target + tau * (critic - target). Batch-norm statistics are copied."""
         with torch.no_grad():
-            torch._foreach_lerp_(self._target_weights, self._critic_weights, self._taus)
+            torch._foreach_lerp_(self.target_weights, self._critic_weights, self._taus)
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
 
