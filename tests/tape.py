@@ -9,9 +9,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
-NOT_TO_BE_CAPTURED = (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape)
-
-
 def detached(values):
     """The same memory, whatever becomes of the tensors."""
     return tree_map_only(torch.Tensor, lambda tensor: tensor.detach(), values)
@@ -19,6 +16,18 @@ def detached(values):
 
 def tensors_in(values):
     return [value for value in tree_iter(values) if isinstance(value, torch.Tensor)]
+
+
+def cannot_be_captured(func, args):
+    if func is torch.ops.aten.index.Tensor:
+        return any(tensor.dtype == torch.bool for tensor in tensors_in(args[1]))
+    return any(tag in func.tags for tag in (torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape))
+
+
+def is_view(func):
+    """Whether all that it does is to look at the same memory in another way."""
+    aliases = [result.alias_info for result in func._schema.returns]
+    return bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
 
 
 class Tape(TorchDispatchMode):
@@ -31,15 +40,15 @@ class Tape(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        booleans = [t for t in tensors_in(args[1:2]) if t.dtype == torch.bool] if func.name() == "aten::index" else []
-        if any(tag in func.tags for tag in NOT_TO_BE_CAPTURED) and (func.name() != "aten::index.Tensor" or booleans):
+        if cannot_be_captured(func, args):
             raise RuntimeError(f"{func.name()} is not permitted when stream is capturing")
-        given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
-        for argument in func._schema.arguments:
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                self.before += [(t.detach(), t.clone()) for t in tensors_in(given.get(argument.name))]
+        parameters = func._schema.arguments
+        given = {parameter.name: value for parameter, value in zip(parameters, args, strict=False)} | kwargs
+        for parameter in parameters:
+            if parameter.alias_info is not None and parameter.alias_info.is_write:
+                self.before += [(tensor.detach(), tensor.clone()) for tensor in tensors_in(given.get(parameter.name))]
         result = func(*args, **kwargs)
-        if not all(returned.alias_info is not None and not returned.alias_info.is_write for returned in func._schema.returns) or not func._schema.returns:
+        if not is_view(func):
             self.operations.append((func, detached(args), detached(kwargs), detached(result)))
         return result
 

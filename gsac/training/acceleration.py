@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import lru_cache
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -34,6 +35,21 @@ def choose_mode(wanted: str, device: torch.device) -> str:
             "acceleration='auto', which captures updates where that is possible."
         )
     return wanted
+
+
+def compiled(method: Any, backend: str) -> Any:
+    """A bound method, compiled as a whole, and anew for each shape of its arguments.
+
+    PyTorch keeps a few versions of each piece of code and then refuses to compile it, so that a process could have no
+    more than some eight models of different kinds: here each object has a copy of the code.
+
+    :param backend: of ``torch.compile``
+    """
+    source = method.__func__
+    code, name = source.__code__.replace(), source.__name__
+    copied = FunctionType(code, source.__globals__, name, source.__defaults__, source.__closure__)
+    bound = MethodType(copied, method.__self__)
+    return torch.compile(bound, fullgraph=True, dynamic=False, backend=backend)
 
 
 def capture(update: Replay) -> Replay:

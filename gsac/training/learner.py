@@ -12,6 +12,7 @@ from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import ActionValues, AggregatedValues
+from gsac.training.acceleration import compiled
 from gsac.training.batch import Batch
 from gsac.training.descent import descend
 from gsac.training.metrics import Metrics
@@ -107,13 +108,15 @@ class Learner:
             q_value=q_value,
         )
 
-    def compile(self) -> None:
+    def compile(self, backend: str = "inductor") -> None:
         """From now on both losses, and with them their gradients, run as code that PyTorch compiles at the first update.
 
+        :param backend: of ``torch.compile``. Besides ``"inductor"``, for tests: ``"aot_eager"`` takes two draws of noise
+            for the same unless ``torch._functorch.config.cse`` is off
         :raises RuntimeError: at the first update, if the networks or the estimator cannot be compiled as a whole
         """
-        self.critic_loss = torch.compile(self.critic_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
-        self.actor_loss = torch.compile(self.actor_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
+        self.critic_loss = compiled(self.critic_loss, backend)  # type: ignore[method-assign]
+        self.actor_loss = compiled(self.actor_loss, backend)  # type: ignore[method-assign]
 
     def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """The critics' loss, the mean of their values, and for weighted batches the absolute errors [B]."""
