@@ -7,6 +7,8 @@ import gymnasium
 import pytest
 import tape
 import torch
+import torch._functorch.config
+import torch._inductor.config
 from environments import DictObservations, Images
 from gymnasium import spaces
 from problems import Allowed, Match
@@ -21,7 +23,6 @@ from gsac.training.device_reads import DeviceReads
 
 SPACES = [spaces.Discrete(3, start=1), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)]
 SCHEDULES = {"temperature": "cosine:1:0.1", "target_entropy": "linear:0.8:0.3", "learning_rate": "linear:1e-3:0"}
-N_UPDATES = 200
 
 
 class Taped:
@@ -76,7 +77,7 @@ def assert_equal(one, other):
         assert a.equal(b)
 
 
-def assert_captured_is_eager(make_env, n_recordings=1, steps=20 + N_UPDATES, **kwargs):
+def assert_captured_is_eager(make_env, n_recordings=1, steps=80, **kwargs):
     taped = Taped()
     eager, captured = (make(make_env(), each, **kwargs).learn(steps) for each in (None, taped))
     assert_equal(eager, captured)
@@ -84,9 +85,31 @@ def assert_captured_is_eager(make_env, n_recordings=1, steps=20 + N_UPDATES, **k
 
 
 @pytest.mark.parametrize("estimator", [*ESTIMATORS, "mixed:rho=linear:1:0"])
-@pytest.mark.parametrize("space", SPACES[:2], ids=str)
-def test_the_same_after_200_updates_with_schedules_running(space, estimator):
-    assert_captured_is_eager(lambda: Match(space), estimator=estimator, **SCHEDULES)
+@pytest.mark.parametrize(("space", "n_updates"), [(SPACES[0], 50), (SPACES[1], 200)], ids=str)
+def test_the_same_after_many_updates_with_schedules_running(space, n_updates, estimator):
+    assert_captured_is_eager(lambda: Match(space), steps=20 + n_updates, estimator=estimator, **SCHEDULES)
+
+
+def assert_compiled_is_eager(backend, **kwargs):
+    eager, compiled = (make(Match(SPACES[1]), **SCHEDULES, **kwargs) for _ in range(2))
+    compiled._learner.compile(backend)
+    for model in (eager, compiled):
+        model.set_random_seed(0)
+        model.learn(220)
+    for a, b in zip(numbers_of(eager), numbers_of(compiled), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, "mixed:rho=linear:1:0"])
+def test_compiled_losses_make_the_same_as_well(estimator):
+    with torch._functorch.config.patch(cse=False):  # which takes two draws of noise for the same
+        assert_compiled_is_eager("aot_eager", estimator=estimator)
+
+
+@pytest.mark.slow
+def test_the_compiler_itself_makes_the_same_with_the_same_noise():
+    with torch._inductor.config.patch(fallback_random=True):
+        assert_compiled_is_eager("inductor", estimator="mixed")
 
 
 @pytest.mark.parametrize(
