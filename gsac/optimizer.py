@@ -94,10 +94,7 @@ class FusedAdam(torch.optim.Adam):
 
     def _is_special(self, group: dict[str, Any]) -> bool:
         return bool(
-            len(self.param_groups) > 1
-            or not group["fused"]
-            or group["amsgrad"]
-            or group["decoupled_weight_decay"]
+            len(self.param_groups) > 1 or not group["fused"] or group["amsgrad"] or group["decoupled_weight_decay"]
         )
 
     def _gathered(self, parameters: list[Tensor]) -> _State:

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+
 def detached(values):
     """The same memory, whatever becomes of the tensors."""
     return tree_map_only(torch.Tensor, lambda tensor: tensor.detach(), values)

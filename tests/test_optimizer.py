@@ -135,7 +135,9 @@ def test_a_state_that_is_cleared_or_replaced_in_place_is_made_anew():
     assert all(state["step"] == 10 for state in optimizers[0][1].state.values())
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"])
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))], ids=["copy", "pickle"]
+)
 def test_copies_go_on_by_themselves(copied):
     optimizers = both()
     step(optimizers, 0, 10)
@@ -199,7 +201,7 @@ def test_a_learning_rate_from_another_device_is_replaced():
 
 
 def test_a_tensor_as_the_learning_rate_acts_as_the_number_in_it():
-    (parameters, optimizer), theirs = both(lr=torch.tensor(0.0))
+    (parameters, optimizer), _ = both(lr=torch.tensor(0.0))
     before = [parameter.detach().clone() for parameter in parameters]
     step([(parameters, optimizer)], 0, 5)
     assert all(parameter.equal(then) for parameter, then in zip(parameters, before, strict=True))

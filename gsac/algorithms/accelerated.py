@@ -35,7 +35,11 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
         mode = choose_mode(self.acceleration, self.device)
         if mode == "compile":
             self._learner.compile()
-        self._captured = Captured(self._update, self.device, self._refers_to) if mode != "eager" and self.device.type == "cuda" else None
+        self._captured = (
+            Captured(self._update, self.device, self._refers_to)
+            if mode != "eager" and self.device.type == "cuda"
+            else None
+        )
 
     def _accelerated(self) -> Callable[[int, bool], None]:
         """What makes an update now, whatever the user has changed since the last time."""

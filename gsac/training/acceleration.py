@@ -6,7 +6,7 @@ import sys
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from functools import lru_cache
+from functools import cache
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -181,7 +181,7 @@ def _side_stream(device: torch.device) -> Iterator[None]:
         before.wait_stream(stream)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _made_stream(device: int) -> torch.cuda.Stream:
     """One for each device: memory that was taken on a stream stays with it."""
     return torch.cuda.Stream(device)

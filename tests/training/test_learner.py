@@ -7,7 +7,6 @@ import torch._functorch.config
 from gymnasium import spaces
 
 from gsac import ESTIMATORS, CnnPolicy, MlpPolicy, MultiInputPolicy
-from gsac.optimizer import FusedAdam
 from gsac.training.batch import Batch
 from gsac.training.descent import descend
 from gsac.training.device_reads import DeviceReads
@@ -253,7 +252,9 @@ def a_batch_with(extras, policy):
     """Of one kind after the other."""
     batch = make_batch(policy)
     groups = policy.actor.codec.groups
-    masks = groups.one_hot(groups.argmax(torch.randn(16, groups.flat_size))) + torch.randint(2, (16, groups.flat_size)) > 0
+    masks = (
+        groups.one_hot(groups.argmax(torch.randn(16, groups.flat_size))) + torch.randint(2, (16, groups.flat_size)) > 0
+    )
     settings = {
         "masks": {"masks": masks, "next_masks": masks.flip(0)},
         "weights": {"weights": torch.rand(16)},
