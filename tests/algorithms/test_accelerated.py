@@ -4,6 +4,7 @@ import copy
 import warnings
 
 import gymnasium
+import numpy as np
 import pytest
 import tape
 import torch
@@ -53,7 +54,7 @@ def prepared(model, taped):
     """With learning rates as on a GPU, and captured as there, if ``taped``."""
     for optimizer in model._optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"])
+            group["lr"] = torch.as_tensor(group["lr"], device=model.device)
     if taped is not None:
         model._captured = Captured(model._update, model.device, model._refers_to, taped)
     return model
@@ -262,6 +263,25 @@ def test_an_update_reads_nothing_from_the_device(space, estimator):
     with DeviceReads() as reads:
         model._update(8, True)
     assert reads.found == []
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_an_update_on_another_device_neither_reads_from_it_nor_copies_to_it(space, estimator, monkeypatch):
+    """PyTorch's device without memory refuses to be read, and refuses tensors of the host beside its own."""
+    monkeypatch.setattr("torch.optim.adam._device_dtype_check_for_fused", lambda *_: None)
+    env = Match(space)
+    model = make(env, device="meta", estimator=estimator, n_steps=3)
+    for _ in range(10):
+        observation = env.observation_space.sample()[None]
+        action = np.reshape(space.sample(), (1, -1))
+        model.replay_buffer.add(observation, observation, action, np.zeros(1), np.zeros(1, bool), [{}])
+    model.replay_buffer.flush()
+    for _ in range(2):
+        with DeviceReads() as reads:
+            model._update(8, True)
+        assert reads.found == []
+    assert all(parameter.grad.is_meta for parameter in model.actor.parameters())
 
 
 def reading(policy, q, temperature):
