@@ -1,6 +1,7 @@
 """Captured updates make the same parameters as eager ones. Here a tape stands in for the CUDA graph."""
 
 import copy
+import sys
 import warnings
 
 import gymnasium
@@ -269,7 +270,7 @@ def test_an_update_reads_nothing_from_the_device(space, estimator):
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_an_update_on_another_device_neither_reads_from_it_nor_copies_to_it(space, estimator, monkeypatch):
     """PyTorch's device without memory refuses to be read, and refuses tensors of the host beside its own."""
-    monkeypatch.setattr("torch.optim.adam._device_dtype_check_for_fused", lambda *_: None)
+    monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *_: None)
     env = Match(space)
     model = make(env, device="meta", estimator=estimator, n_steps=3)
     for _ in range(10):
