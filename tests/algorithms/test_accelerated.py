@@ -53,9 +53,9 @@ def make(env, taped=None, policy="MlpPolicy", **kwargs):
 
 def prepared(model, taped):
     """With learning rates as on a GPU, and captured as there, if ``taped``."""
-    for optimizer in model._optimizers:
+    for optimizer in model._optimizers if model.device.type == "cpu" else []:
         for group in optimizer.param_groups:
-            group["lr"] = torch.as_tensor(group["lr"], device=model.device)
+            group["lr"] = torch.as_tensor(group["lr"])
     if taped is not None:
         model._captured = Captured(model._update, model.device, model._refers_to, taped)
     return model
