@@ -9,6 +9,7 @@ import json
 import re
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ import estimator_quality
 import jang_table
 import prioritized
 import reinforce
+import step_speed
+import update_cost
+import wall_time
 
 from gsac import curves
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "estimators.md", ROOT / "docs" / "prioritized.md")
+DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "speed")))
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -33,18 +37,16 @@ def reinforce_returns() -> str:
     return reinforce.markdown(defaults.finished(RESULTS / "reinforce.jsonl"))
 
 
-def update_cost() -> str:
-    result = json.loads((RESULTS / "update_cost.json").read_text())
-    lines = [
-        "| action space | joint actions | columns | ms an update | MB allocated | parameters |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        lines.append(
-            f"| `MultiBinary({row['n']})` | 2^{row['n']} | {row['columns']} | {row['milliseconds']:.1f} "
-            f"| {row['megabytes_allocated']:.1f} | {row['parameters']:,} |"
-        )
-    return "\n".join(lines)
+def cost_of_columns() -> str:
+    return update_cost.table(json.loads((RESULTS / "update_cost.json").read_text())["rows"])
+
+
+def cost_of_groups() -> str:
+    return update_cost.cut_table(json.loads((RESULTS / "update_cost.json").read_text())["rows"])
+
+
+def until_solved() -> str:
+    return wall_time.markdown(defaults.finished(RESULTS / "wall_time.jsonl"))
 
 
 def threads() -> str:
@@ -141,7 +143,13 @@ def sb3_suite() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "returns": returns,
     "reinforce": reinforce_returns,
-    "update_cost": update_cost,
+    "update_cost": cost_of_columns,
+    "update_cost_groups": cost_of_groups,
+    "update_speed": partial(step_speed.on_each_machine, step_speed.update_table, all_threads=False),
+    "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
+    "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
+    "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
+    "wall_time": until_solved,
     "threads": threads,
     "estimator_quality": estimator_quality.ranking,
     "against_reinforce": estimator_quality.against_reinforce,

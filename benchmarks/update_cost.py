@@ -1,77 +1,157 @@
-"""What an update costs as the number of joint actions grows: MultiBinary(n) has 2^n of them, in 2n columns.
+"""What an update of GSAC costs as the columns of its action grow, and as the same columns are cut into more groups.
 
     python benchmarks/update_cost.py
 
 Writes ``results/update_cost.json``: CPU seconds and bytes allocated by one update with default settings on one thread,
-and the number of parameters. Each figure is the median of several rounds, taken in turn over all n.
+and the number of parameters. Each time is the median of several rounds, taken in turn over all spaces. Observations are
+eight numbers everywhere, so that nothing but the action grows.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
-import platform
-import statistics
-import time
-from importlib.metadata import version
+import math
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ceilings
+import defaults
+import gymnasium
+import numpy as np
+import timing
 import torch
 from gymnasium import spaces
-from problems import Match
 from stable_baselines3.common.logger import configure
 
 from gsac import GSAC
+from gsac.experiment import versions
 
 RESULTS = Path(__file__).parent / "results" / "update_cost.json"
-SIZES = (5, 10, 20, 40, 80, 160, 320, 640)
-ROUNDS, UPDATES = 7, 40
+COLUMNS = (4, 16, 64, 256, 1024, 4096)
+CUT_COLUMNS, GROUPS = 1024, (1, 4, 16, 64, 256, 512)
+ROUNDS, SECONDS_A_TURN = 7, 0.2
 
 
-def main() -> None:
-    torch.set_num_threads(1)
-    models = {}
-    for n in SIZES:
-        model = GSAC(
-            "MlpPolicy", Match(spaces.MultiBinary(n)), learning_starts=500, buffer_size=1000, seed=0, device="cpu"
-        )
-        model.set_logger(configure(None, []))
-        models[n] = model.learn(520)
-    seconds: dict[int, list[float]] = {n: [] for n in SIZES}
-    for _ in range(ROUNDS):
-        for n, model in models.items():
-            start = time.process_time()
-            model.train(UPDATES, model.batch_size)
-            seconds[n].append((time.process_time() - start) / UPDATES)
+class EightNumbers(gymnasium.Env):
+    """Random observations and no reward, for actions of any kind."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (8,), np.float32)
+
+    def __init__(self, action_space: spaces.Space) -> None:
+        self.action_space = action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self._observe(), {}
+
+    def step(self, action):
+        return self._observe(), 0.0, False, False, {}
+
+    def _observe(self):
+        return self.np_random.uniform(-1, 1, 8).astype(np.float32)
+
+
+def family(columns: Sequence[int]) -> dict[str, list[spaces.Space]]:
+    """Spaces of as many columns: one choice, choices among four, switches."""
+    return {
+        "Discrete": [spaces.Discrete(d) for d in columns],
+        "MultiDiscrete": [spaces.MultiDiscrete([4] * (d // 4)) for d in columns],
+        "MultiBinary": [spaces.MultiBinary(d // 2) for d in columns],
+    }
+
+
+def cut(columns: int, groups: Sequence[int]) -> list[spaces.Space]:
+    """The same columns in more and more groups."""
+    return [spaces.MultiDiscrete([columns // n] * n) for n in groups]
+
+
+def model_for(space: spaces.Space) -> GSAC:
+    model = GSAC("MlpPolicy", EightNumbers(space), learning_starts=500, buffer_size=1000, seed=0, device="cpu")
+    model.set_logger(configure(None, []))
+    return model.learn(501)
+
+
+def measure(kinds: dict[str, list[spaces.Space]], rounds: int, seconds_a_turn: float) -> list[dict[str, Any]]:
+    """A row for each space of each kind."""
+    models = {(kind, number): model_for(space) for kind, of in kinds.items() for number, space in enumerate(of)}
+    tasks = {key: partial(model.train, batch_size=model.batch_size) for key, model in models.items()}
+    seconds = timing.in_turn(tasks, timing.clock("cpu", threads=1), rounds, seconds_a_turn)
     rows = []
-    for n, model in models.items():
+    for (kind, number), model in models.items():
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             model.train(1, model.batch_size)
+        groups = model._codec.groups
         rows.append(
             {
-                "n": n,
-                "columns": 2 * n,
-                "milliseconds": round(1000 * statistics.median(seconds[n]), 2),
+                **{"kind": kind, "columns": sum(groups.sizes), "groups": len(groups)},
+                "joint_actions_log2": round(sum(math.log2(size) for size in groups.sizes), 1),
+                "milliseconds": timing.spread(seconds[kind, number], 1000),
                 "megabytes_allocated": round(
-                    sum(max(e.self_cpu_memory_usage, 0) for e in profile.key_averages()) / 1e6, 1
+                    sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages()) / 1e6, 1
                 ),
-                "parameters": sum(p.numel() for p in model.policy.parameters()),
+                "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
             }
         )
         print(rows[-1], flush=True)
-    RESULTS.write_text(
-        json.dumps(
-            {
-                "rows": rows,
-                "settings": f"defaults, batch {models[5].batch_size}, one thread, CPU time",
-                "versions": {"python": platform.python_version()}
-                | {p: version(p) for p in ("torch", "stable-baselines3")},
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            },
-            indent=1,
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds as the columns grow."""
+    kinds = {
+        "Discrete": "`Discrete(D)`",
+        "MultiDiscrete": "`MultiDiscrete([4] * (D // 4))`",
+        "MultiBinary": "`MultiBinary(D // 2)`",
+    }
+    lines = [
+        "| columns D | "
+        + " | ".join(f"{name}, ms an update" for name in kinds.values())
+        + " | joint actions of the last | its MB allocated |",
+        "|---|" + "---|" * (len(kinds) + 2),
+    ]
+    for columns in dict.fromkeys(row["columns"] for row in rows if row["kind"] in kinds):
+        found = {row["kind"]: row for row in rows if row["columns"] == columns}
+        cells = " | ".join(f"{found[kind]['milliseconds']['median']:.1f}" for kind in kinds)
+        last = found["MultiBinary"]
+        lines.append(
+            f"| {columns} | {cells} | 2^{last['joint_actions_log2']:.0f} | {last['megabytes_allocated']:.1f} |"
         )
-        + "\n"
+    return "\n".join(lines)
+
+
+def cut_table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds as the same columns are cut into groups."""
+    rows = [row for row in rows if row["kind"] == "cut"]
+    lines = [
+        f"| {rows[0]['columns']} columns in groups | " + " | ".join(str(row["groups"]) for row in rows) + " |",
+        "|---|" + "---|" * len(rows),
+        "| ms an update | " + " | ".join(f"{row['milliseconds']['median']:.1f}" for row in rows) + " |",
+        "| MB allocated | " + " | ".join(f"{row['megabytes_allocated']:.0f}" for row in rows) + " |",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--quick", action="store_true", help="few short rounds of the smallest sizes: a trial, no result"
     )
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    columns, (whole, groups) = ((4, 16), (16, (1, 4))) if args.quick else (COLUMNS, (CUT_COLUMNS, GROUPS))
+    rounds, seconds_a_turn = (2, 0.01) if args.quick else (ROUNDS, SECONDS_A_TURN)
+    result = {
+        "rows": measure(family(columns) | {"cut": cut(whole, groups)}, rounds, seconds_a_turn),
+        "settings": "defaults (batch 128), observations of 8 numbers, one thread, CPU time",
+        "versions": versions(),
+        "machine": ceilings.machine("cpu"),
+        "commit": defaults.commit(),
+    }
+    args.results.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -58,10 +58,9 @@ class ActionCodec:
         classes = actions.long().reshape(-1, len(self.groups))
         return self.groups.one_hot(classes - self._start(actions.device))
 
-    def decode(self, one_hot: Tensor) -> Tensor:
-        """Flat one-hots [B, D] -> the env's integers: [B] for ``Discrete``, else [B, G]"""
-        actions = self.groups.argmax(one_hot) + self._start(one_hot.device)
-        return actions.to(self.dtype).reshape(-1, *self.entry_shape)
+    def decode(self, classes: Tensor) -> Tensor:
+        """The class of each group, int64 [B, G] -> the env's integers: [B] for ``Discrete``, else [B, G]"""
+        return (classes + self._start(classes.device)).to(self.dtype).reshape(-1, *self.entry_shape)
 
     def check_masks(self, masks: Any, name: str = "action_masks") -> np.ndarray:
         """The masks as booleans: [n, D], in which each group has a class that is allowed.

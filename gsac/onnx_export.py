@@ -136,7 +136,7 @@ class _Graph(nn.Module):
         scores = policy.logits
         if self.stochastic:
             scores = scores - inputs[-1].clamp_min(torch.finfo(torch.float32).tiny).log()
-        return self.actor.codec.decode(policy.harden(scores))
+        return self.actor.codec.decode(policy.groups.argmax(scores))
 
 
 def _given_observation_space(model: GSAC) -> spaces.Space[Any]:

@@ -36,8 +36,8 @@ class FusedAdam(torch.optim.Adam):
     """``torch.optim.Adam(fused=True)``: the same numbers and files, at a third of the cost for small networks.
 
     PyTorch sorts parameters by device and type, looks for hooks and gathers the state at each step, which takes longer
-    than the sums themselves where networks are small. Here that is done once; whatever is out of the ordinary (a
-    closure, several groups, ``amsgrad``, parameters of several types) takes PyTorch's own way.
+    than the sums themselves where networks are small. :meth:`lean_step` does that once; whatever is out of the ordinary
+    (several groups or types of parameters, ``amsgrad``, a registered hook) takes PyTorch's own way.
     Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
 
     :param params: of one device and type
@@ -56,16 +56,25 @@ class FusedAdam(torch.optim.Adam):
         return bool(self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks)
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """One step down the parameters' ``grad``. As ``torch.optim.Adam``."""
+        """As ``torch.optim.Adam``: calls hooks, and the closure if there is one."""
+        step: Any = torch.optim.Adam.step
+        # PyTorch wraps the step of each class that an optimiser was made of, to call the hooks: this class's own
+        # has called them already.
+        return (step.__wrapped__ if getattr(step, "hooked", False) else step)(self, closure)
+
+    def lean_step(self) -> None:
+        """The same step without what surrounds it, where nothing is out of the ordinary."""
         group = self.param_groups[0]
         learned = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if closure is not None or not learned or self._is_special(group):
-            return self._torch_step(closure)
+        if not learned or self._is_special(group):
+            self.step()
+            return
         kept = self._kept
         if kept is None or not kept.is_of(self.state, learned):
             kinds = {(parameter.dtype, parameter.device) for parameter in learned}
             if len(kinds) > 1 or any(not self.state.get(parameter) for parameter in learned):
-                return self._torch_step()  # which makes the state
+                self.step()  # which makes the state
+                return
             kept = self._kept = self._gathered(learned)
         with torch.no_grad():
             kept.all_steps.add_(1)
@@ -84,17 +93,14 @@ class FusedAdam(torch.optim.Adam):
                 amsgrad=False,
                 maximize=group["maximize"],
             )
-        return None
-
-    def _torch_step(self, closure: Callable[[], float] | None = None) -> Any:
-        step: Any = torch.optim.Adam.step
-        # PyTorch wraps the step of each class that an optimiser was made of, to call the hooks: this class's own
-        # has called them already.
-        return (step.__wrapped__ if getattr(step, "hooked", False) else step)(self, closure)
 
     def _is_special(self, group: dict[str, Any]) -> bool:
         return bool(
-            len(self.param_groups) > 1 or not group["fused"] or group["amsgrad"] or group["decoupled_weight_decay"]
+            len(self.param_groups) > 1
+            or not group["fused"]
+            or group["amsgrad"]
+            or group["decoupled_weight_decay"]
+            or self.has_hooks
         )
 
     def _gathered(self, parameters: list[Tensor]) -> _State:

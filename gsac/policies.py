@@ -143,24 +143,34 @@ class GSACPolicy(BasePolicy):
 
         :raises ValueError: masks of another shape or number, or one that allows nothing
         """
-        if action_masks is None:
-            return super().predict(observation, state, episode_start, deterministic)
-        self.set_training_mode(False)
+        if isinstance(observation, tuple):
+            return super().predict(observation, state, episode_start, deterministic)  # says what is wrong with it
+        self._switch(self.actor, False)
         obs, vectorized = self.obs_to_tensor(observation)
+        masks = None if action_masks is None else self._mask_tensor(action_masks, obs)
+        with torch.no_grad():
+            actions = self.actor(obs, deterministic, masks)
+        in_space = actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        return (in_space if vectorized else in_space.squeeze(axis=0)), state
+
+    def _mask_tensor(self, action_masks: np.ndarray, obs: PyTorchObs) -> Tensor:
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         masks = self.actor.codec.check_masks(action_masks if np.ndim(action_masks) > 1 else [action_masks])
         if len(masks) != n:
             raise ValueError(f"{len(masks)} action_masks do not go with {n} observations: pass one for each.")
-        with torch.no_grad():
-            actions = self.actor(obs, deterministic, torch.as_tensor(masks, device=self.device))
-        in_space = actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
-        return (in_space if vectorized else in_space.squeeze(axis=0)), state
+        return torch.as_tensor(masks, device=self.device)
 
     def set_training_mode(self, mode: bool) -> None:
         """Switches actor and critics. The targets stay in evaluation mode."""
-        self.actor.set_training_mode(mode)
-        self.critic.set_training_mode(mode)
+        for part in (self.actor, self.critic):
+            self._switch(part, mode)
         self.training = mode
+
+    @staticmethod
+    def _switch(part: Actor | Critic, mode: bool) -> None:
+        # To walk through a small network takes longer than to evaluate it.
+        if part.training != mode:
+            part.set_training_mode(mode)
 
     def _make_optimizer(self, parameters: Any, lr_schedule: Schedule) -> torch.optim.Optimizer:
         return self.optimizer_class(parameters, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]

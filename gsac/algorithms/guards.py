@@ -87,7 +87,7 @@ class GuardedTraining(OffPolicyAlgorithm):
         :raises ValueError: one of them is infinite or not a number
         """
         values = np.asarray(values)
-        if not np.issubdtype(values.dtype, np.floating) or np.isfinite(values).all():
+        if values.dtype.kind != "f" or np.isfinite(values).all():
             return
         place = np.argwhere(~np.isfinite(values))[0].tolist()
         value = values[tuple(place)]

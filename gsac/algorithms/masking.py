@@ -123,7 +123,7 @@ class MaskedActions(ChosenBuffer):
                 self._codec.groups,
                 to_tensor(self._last_masks, torch.device("cpu")),
             )
-            actions = self._codec.decode(anything.sample()).numpy()
+            actions = self._codec.decode(anything.sample_classes()).numpy()
         else:
             assert self._last_obs is not None
             actions, _ = self.policy.predict(self._last_obs, deterministic=False, action_masks=self._last_masks)

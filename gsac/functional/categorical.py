@@ -71,19 +71,30 @@ class FactorisedCategorical:
         return self._probs
 
     def sample(self, n: int | None = None) -> Tensor:
-        """An exact sample, by the Gumbel-max trick, without a gradient. Flat one-hots [..., D], or ``n``: [n, ..., D]"""
+        """An exact sample, without a gradient. Flat one-hots [..., D], or ``n`` of them: [n, ..., D]"""
+        return self._one_hot(self.sample_classes(n))
+
+    def sample_classes(self, n: int | None = None) -> Tensor:
+        """An exact sample, by the Gumbel-max trick. The class of each group: int64 [..., G], or ``n``: [n, ..., G]"""
         logits = self.logits.detach()
         if n is not None:
             logits = logits.expand(n, *logits.shape)
-        return self.harden(logits + gumbel_like(logits))
+        return self.groups.argmax(logits + gumbel_like(logits))
 
     def mode(self) -> Tensor:
         """The most probable action, the first of equals. Flat one-hots [..., D]"""
-        return self.harden(self.logits.detach())
+        return self._one_hot(self.mode_classes())
+
+    def mode_classes(self) -> Tensor:
+        """The most probable class of each group, the first of equals. int64 [..., G]"""
+        return self.groups.argmax(self.logits.detach())
 
     def harden(self, scores: Tensor) -> Tensor:
         """The one-hots of the greatest score in each group. [..., D] -> [..., D]"""
-        return self.groups.one_hot(self.groups.argmax(scores)).to(self.logits.dtype)
+        return self._one_hot(self.groups.argmax(scores))
+
+    def _one_hot(self, classes: Tensor) -> Tensor:
+        return self.groups.one_hot(classes).to(self.logits.dtype)
 
     def entropy(self) -> Tensor:
         """Exact, in nats: the sum of the groups' entropies. [...]"""

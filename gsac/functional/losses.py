@@ -56,6 +56,9 @@ def policy_gradient(advantage: Tensor, log_prob: Tensor) -> Tensor:
     return advantage.detach() * log_prob
 
 
-def ent_coef_loss(log_ent_coef: Tensor, entropy: Tensor, target_entropy: Tensor) -> Tensor:
-    """Raises the coefficient while the entropy is below its target, lowers it above. [], [B], [] or [B] -> []"""
-    return (log_ent_coef * (entropy - target_entropy).detach()).mean()
+def ent_coef_gradient(entropy: Tensor, target_entropy: Tensor) -> Tensor:
+    """Of the loss log(ent_coef) * (entropy - target_entropy), averaged over the batch, with respect to log(ent_coef).
+
+    Descending it raises the coefficient while the entropy is below its target, and lowers it above. [B], [] or [B] -> []
+    """
+    return (entropy - target_entropy).mean()

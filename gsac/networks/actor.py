@@ -58,7 +58,7 @@ class Actor(BasePolicy):
     def forward(self, obs: PyTorchObs, deterministic: bool = False, masks: Tensor | None = None) -> Tensor:
         """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
         policy = self.distribution(obs, masks)
-        return self.codec.decode(policy.mode() if deterministic else policy.sample())
+        return self.codec.decode(policy.mode_classes() if deterministic else policy.sample_classes())
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self(observation, deterministic)

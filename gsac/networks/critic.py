@@ -65,13 +65,9 @@ class Critic(BaseModel):
         features: Tensor = features_extractor(self._preprocessing(obs))
         return features
 
-    def action_values(self, obs: PyTorchObs, frozen: bool = False) -> ActionValues:
-        """The C values of any actions at these observations. No gradient reaches a shared extractor.
-
-        :param frozen: only the action is to get a gradient: nothing is kept for that of the critics
-        """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-            values: ActionValues = self.q_net(self._features(obs))
+    def action_values(self, obs: PyTorchObs) -> ActionValues:
+        """The C values of any actions at these observations. No gradient reaches a shared extractor."""
+        values: ActionValues = self.q_net(self._features(obs))
         return values
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,19 +35,34 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleOutput(EnsembleLinear):
-    """:class:`EnsembleLinear` for a last layer, of few columns: [C, B, in] -> [C, B, out].
-
-    The product is made the other way round, weights first, as libraries for the CPU are several times slower with a
-    long and thin matrix on the right. What comes out is a transposed view.
-    """
+    """:class:`EnsembleLinear` for a last layer, of few columns: [C, B, in] -> [C, B, out]. What comes out is a view."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.dim() == 2:
             inputs = inputs.expand(self.weight.shape[0], -1, -1)
-        weight, inputs = self.weight.transpose(1, 2), inputs.transpose(1, 2)
-        if self.bias is None:
-            return torch.bmm(weight, inputs).transpose(1, 2)
-        return torch.baddbmm(self.bias.transpose(1, 2), weight, inputs).transpose(1, 2)
+        product: Tensor = _ThinProduct.apply(inputs, self.weight)  # type: ignore[no-untyped-call]
+        return product if self.bias is None else product + self.bias
+
+
+class _ThinProduct(torch.autograd.Function):
+    """``torch.bmm`` with a second matrix of few columns, [C, B, H] and [C, H, D] -> [C, B, D].
+
+    Libraries for the CPU are several times slower with a long and thin matrix on the right; so it stands on the left,
+    in both directions, and the gradient of the long one comes out row by row, as the layer before wants it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, long: Tensor, thin: Tensor) -> Tensor:
+        ctx.save_for_backward(long, thin)
+        return torch.bmm(thin.transpose(1, 2), long.transpose(1, 2)).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,) = gradients
+        long, thin = ctx.saved_tensors
+        right = thin.transpose(1, 2)
+        of_long = gradient * right if thin.shape[2] == 1 else torch.bmm(gradient, right)
+        return of_long, torch.bmm(gradient.transpose(1, 2), long).transpose(1, 2)
 
 
 class EnsembleLayerNorm(nn.Module):

@@ -32,6 +32,10 @@ class ActionValues(Protocol):
         """Of the same N actions at each state. [N, D] -> [C, N, B]"""
         ...
 
+    def frozen(self) -> ActionValues:
+        """The same values, without a gradient for what the states gave."""
+        ...
+
 
 @dataclass(frozen=True)
 class AggregatedValues:
@@ -143,6 +147,10 @@ class _ActionInValues:
         """The actions' part of the first layer is the same at every state."""
         return self.head.after_first(self.from_features.unsqueeze(1) + self.head.action_in(actions).unsqueeze(2))
 
+    def frozen(self) -> ActionValues:
+        """What follows the first layer is computed anew for each action."""
+        return _ActionInValues(self.head, self.from_features.detach())
+
     def _first(self, actions: Tensor) -> Tensor:
         """[..., B, D] -> [C, ..., B, H]"""
         from_actions = self.head.action_in(actions.flatten(0, -2)).unflatten(1, actions.shape[:-1])
@@ -201,6 +209,10 @@ class _LinearValues:
     def joint(self, actions: Tensor) -> Tensor:
         """One product of matrices."""
         return (self.class_values @ actions.T).transpose(1, 2)
+
+    def frozen(self) -> ActionValues:
+        """Nothing is computed anew."""
+        return _LinearValues(self.groups, self.class_values.detach())
 
 
 def fitting_head(groups: Groups) -> str:

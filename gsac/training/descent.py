@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gsac.optimizer import FusedAdam
+
 
 def descend(
-    optimizer: torch.optim.Optimizer,
-    loss: Tensor,
-    parameters: Sequence[Tensor],
-    max_grad_norm: float | None = None,
+    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
 ) -> None:
     """Moves these parameters alone: the loss leaves no gradient anywhere else, and none is computed elsewhere.
 
@@ -20,26 +19,32 @@ def descend(
     :param parameters: of the optimiser; those that need no gradient stay
     :param max_grad_norm: clip the norm of the gradient, if given
     """
+    take_step(optimizer, parameters, gradient(loss, parameters, max_grad_norm))
+
+
+def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None) -> list[Tensor | None]:
+    """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask.
+
+    Each is laid out in memory as its parameter, which fused optimisers take for granted.
+    """
     learned = [parameter for parameter in parameters if parameter.requires_grad]
-    if len(learned) < len(parameters):
-        for parameter in parameters:
-            parameter.grad = None  # an earlier one would move what has been frozen since
     if not learned:
-        return
+        return [None] * len(parameters)
     found = torch.autograd.grad(loss, learned, allow_unused=True)
-    gradients = [
-        gradient if gradient is None or gradient.stride() == parameter.stride() else _laid_out_as(parameter, gradient)
-        for parameter, gradient in zip(learned, found, strict=True)
+    parts = [
+        part if part is None or part.stride() == parameter.stride() else _laid_out_as(parameter, part)
+        for parameter, part in zip(learned, found, strict=True)
     ]
     if max_grad_norm is not None:
-        used = iter(clipped([gradient for gradient in gradients if gradient is not None], max_grad_norm))
-        gradients = [None if gradient is None else next(used) for gradient in gradients]
-    for parameter, gradient in zip(learned, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+        used = iter(clipped([part for part in parts if part is not None], max_grad_norm))
+        parts = [None if part is None else next(used) for part in parts]
+    if len(learned) == len(parameters):
+        return parts
+    of_learned = iter(parts)
+    return [next(of_learned) if parameter.requires_grad else None for parameter in parameters]
 
 
-def clipped(gradients: list[Tensor], max_norm: float) -> tuple[Tensor, ...] | list[Tensor]:
+def clipped(gradients: list[Tensor], max_norm: float) -> Sequence[Tensor]:
     """All of them, scaled such that the norm of them as one vector is ``max_norm`` at most.
 
     As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums; and
@@ -53,5 +58,16 @@ def clipped(gradients: list[Tensor], max_norm: float) -> tuple[Tensor, ...] | li
 
 
 def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
-    """The same numbers in the order in memory that the parameter has, as fused optimisers take for granted."""
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
+) -> None:
+    """A step of the optimiser with these gradients, which are kept as the parameters' ``grad``."""
+    for parameter, part in zip(parameters, gradients, strict=True):
+        parameter.grad = part
+    if isinstance(optimizer, FusedAdam):
+        optimizer.lean_step()
+    else:
+        optimizer.step()

@@ -14,7 +14,7 @@ from gsac.networks.critic import Critic
 from gsac.networks.heads import ActionValues, AggregatedValues
 from gsac.training.acceleration import compiled
 from gsac.training.batch import Batch
-from gsac.training.descent import descend
+from gsac.training.descent import gradient, take_step
 from gsac.training.metrics import Metrics
 
 LOG_ENT_COEF_RANGE = (-10.0, 2.0)
@@ -89,11 +89,13 @@ class Learner:
         :param track_targets: let the target networks follow
         """
         ent_coef = self.ent_coef
-        critic_loss, q_value, self.td_errors = self.critic_loss(batch, ent_coef)
-        descend(self.critic.optimizer, critic_loss, self._critic_parameters, self.max_grad_norm)
-
-        actor_loss, entropy, target_entropy = self.actor_loss(batch, ent_coef)
-        descend(self.actor.optimizer, actor_loss, self._actor_parameters, self.max_grad_norm)
+        critic_loss, values, q_value, self.td_errors = self.critic_loss(batch, ent_coef)
+        actor_loss, entropy, target_entropy = self.actor_loss(batch, values, ent_coef)
+        # Both gradients before either step: the critics that the actor follows are those whose errors were measured.
+        critic_gradient = gradient(critic_loss, self._critic_parameters, self.max_grad_norm)
+        actor_gradient = gradient(actor_loss, self._actor_parameters, self.max_grad_norm)
+        take_step(self.critic.optimizer, self._critic_parameters, critic_gradient)
+        take_step(self.actor.optimizer, self._actor_parameters, actor_gradient)
 
         ent_coef_loss = self.tune_ent_coef(entropy, target_entropy)
         if track_targets:
@@ -118,9 +120,12 @@ class Learner:
         self.critic_loss = compiled(self.critic_loss, backend)  # type: ignore[method-assign]
         self.actor_loss = compiled(self.actor_loss, backend)  # type: ignore[method-assign]
 
-    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The critics' loss, the mean of their values, and for weighted batches the absolute errors [B]."""
-        values = self.critic.action_values(batch.observations)(batch.actions)
+    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, ActionValues, Tensor, Tensor | None]:
+        """The critics' loss, their values of any action for the actor, without a gradient for the critics, the mean of
+        their values of the batch's actions, and for weighted batches the absolute errors [B].
+        """
+        action_values = self.critic.action_values(batch.observations)
+        values = action_values(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
             next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
@@ -128,36 +133,36 @@ class Learner:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
         errors = None if batch.weights is None else (values.detach() - target).abs().mean(0)
-        return losses.critic_loss(values, target, batch.weights), values.detach().mean(), errors
+        loss = losses.critic_loss(values, target, batch.weights)
+        return loss, action_values.frozen(), values.detach().mean(), errors
 
-    def actor_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def actor_loss(self, batch: Batch, values: ActionValues, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The actor's loss, the policy's entropy [B], detached, and what it should be, [B] or [].
 
-        Where masks leave fewer actions, the target is the same fraction of a smaller greatest entropy.
+        The actor follows the mean of the critics, whatever the target does: the least of them would keep it away from
+        actions that they disagree about, which are those it has tried least. Where masks leave fewer actions, the target
+        is the same fraction of a smaller greatest entropy.
         """
         policy = self.actor.distribution(batch.observations, batch.masks)
-        action_value = self.estimator(policy, self.action_value(batch.observations), self.temperature)
+        action_value = self.estimator(policy, AggregatedValues(values, losses.average), self.temperature)
         entropy = policy.entropy()
         target_entropy = self.target_fraction * policy.max_entropy()
         return losses.actor_loss(action_value, entropy, ent_coef), entropy.detach(), target_entropy
 
     def action_value(self, observations: PyTorchObs) -> ActionValue:
-        """What the actor is to maximise: the value of actions at these observations.
-
-        The actor follows the mean of the critics, whatever the target does: the least of them would keep it away from
-        actions that they disagree about, which are those it has tried least.
-        """
-        return AggregatedValues(self.critic.action_values(observations, frozen=True), losses.average)
+        """What the actor is to maximise: the value of actions at these observations."""
+        return AggregatedValues(self.critic.action_values(observations).frozen(), losses.average)
 
     def tune_ent_coef(self, entropy: Tensor, target_entropy: Tensor) -> Tensor:
         """Moves the coefficient towards the one that gives the target entropy, if it is learned."""
         if self.log_ent_coef is None or self.ent_coef_optimizer is None:
             return torch.zeros_like(self.temperature)
-        loss = losses.ent_coef_loss(self.log_ent_coef, entropy, target_entropy)
-        descend(self.ent_coef_optimizer, loss, [self.log_ent_coef])
         with torch.no_grad():
+            slope = losses.ent_coef_gradient(entropy, target_entropy)
+            loss = (self.log_ent_coef * slope).squeeze()
+            take_step(self.ent_coef_optimizer, [self.log_ent_coef], [slope.expand(1)])
             self.log_ent_coef.clamp_(*LOG_ENT_COEF_RANGE)
-        return loss.detach()
+        return loss
 
     def track_targets(self) -> None:
         """Polyak step: target <- target + tau * (critic - target). Batch-norm statistics are copied."""

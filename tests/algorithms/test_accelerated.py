@@ -19,7 +19,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, PrioritizedReplayBuffer
+from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, MlpPolicy, PrioritizedReplayBuffer
 from gsac.training.acceleration import WARM_UPS, Captured
 from gsac.training.device_reads import DeviceReads
 
@@ -266,13 +266,23 @@ def test_an_update_reads_nothing_from_the_device(space, estimator):
     assert reads.found == []
 
 
+class MadeThere(MlpPolicy):
+    """Networks cannot be moved to a device without memory."""
+
+    device = torch.device("meta")
+
+    def _build(self, lr_schedule):
+        with torch.device("meta"):
+            super()._build(lr_schedule)
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_an_update_on_another_device_neither_reads_from_it_nor_copies_to_it(space, estimator, monkeypatch):
     """PyTorch's device without memory refuses to be read, and refuses tensors of the host beside its own."""
     monkeypatch.setattr(sys.modules["torch.optim.adam"], "_device_dtype_check_for_fused", lambda *_: None)
     env = Match(space)
-    model = make(env, device="meta", estimator=estimator, n_steps=3)
+    model = make(env, policy=MadeThere, device="meta", estimator=estimator, n_steps=3)
     for _ in range(10):
         observation = env.observation_space.sample()[None]
         action = np.reshape(space.sample(), (1, -1))
@@ -282,7 +292,8 @@ def test_an_update_on_another_device_neither_reads_from_it_nor_copies_to_it(spac
         with DeviceReads() as reads:
             model._update(8, True)
         assert reads.found == []
-    assert all(parameter.grad.is_meta for parameter in model.actor.parameters())
+    for parameter in (*model.actor.parameters(), *model.critic.parameters(), model.log_ent_coef):
+        assert parameter.grad.is_meta
 
 
 def reading(policy, q, temperature):

@@ -111,11 +111,12 @@ def test_the_target_the_actor_and_the_entropy_see_allowed_actions_only():
     batch = model.sample_batch(16)
     policy = model.actor.distribution(batch.next_observations, batch.next_masks)
     assert policy.sample(50)[:, ~batch.next_masks].eq(0).all()
-    _, entropy, target = model._learner.actor_loss(batch, torch.tensor(0.1))
+    values = model.critic.action_values(batch.observations).frozen()
+    _, entropy, target = model._learner.actor_loss(batch, values, torch.tensor(0.1))
     assert torch.allclose(target, torch.full((16,), 0.5 * 2 * np.log(2), dtype=torch.float32))  # two of each are left
     assert (entropy <= 2 * np.log(2) + 1e-5).all()
     logits = model.actor.distribution(batch.observations, batch.masks)
-    model._learner.actor_loss(batch, torch.tensor(0.1))[0].backward()
+    model._learner.actor_loss(batch, values, torch.tensor(0.1))[0].backward()
     assert logits.probs[~batch.masks].eq(0).all()
 
 

@@ -31,9 +31,11 @@ def test_actor_loss_divides_by_nothing_but_the_batch():
 @pytest.mark.parametrize(("entropy", "direction"), [(0.2, -1), (0.8, 1)])
 def test_coefficient_rises_below_the_target_and_falls_above(entropy, direction):
     log_ent_coef = torch.zeros((), requires_grad=True)
-    losses.ent_coef_loss(log_ent_coef, torch.tensor([entropy]), torch.tensor(0.5)).backward()
-    assert log_ent_coef.grad.item() == pytest.approx(entropy - 0.5)
-    assert log_ent_coef.grad.sign().item() == direction
+    entropies = torch.tensor([entropy - 0.1, entropy + 0.1])
+    (log_ent_coef * (entropies - 0.5)).mean().backward()
+    gradient = losses.ent_coef_gradient(entropies, torch.tensor(0.5))
+    assert gradient.item() == pytest.approx(log_ent_coef.grad.item()) == pytest.approx(entropy - 0.5)
+    assert gradient.sign().item() == direction
 
 
 def test_aggregations_by_hand():

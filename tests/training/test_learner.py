@@ -97,7 +97,7 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
 def test_the_errors_and_the_weighted_loss_by_enumeration():
     policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False)
     batch = make_batch(policy)._replace(weights=torch.rand(16))
-    loss, _, absolute = learner.critic_loss(batch, torch.tensor(0.3))
+    loss, *_, absolute = learner.critic_loss(batch, torch.tensor(0.3))
     probs = policy.actor.distribution(batch.next_observations).logits.detach().softmax(-1)
     value = sum(
         probs[:, i] * torch.cat(policy.critic_target(batch.next_observations, action.expand(16, -1)), 1).min(1).values
@@ -146,7 +146,7 @@ def test_a_step_moves_every_network_and_leaves_no_gradient_of_the_actors_loss_on
     learner.step(batch)
     assert all(all(moved(part, old)) for part, old in zip(parts, before, strict=True))
     policy.critic.optimizer.zero_grad()
-    loss, *_ = learner.actor_loss(batch, torch.tensor(0.3))
+    loss, *_ = learner.actor_loss(batch, policy.critic.action_values(batch.observations).frozen(), torch.tensor(0.3))
     descend(policy.actor.optimizer, loss, learner._actor_parameters)
     assert all(parameter.grad is None for parameter in policy.critic.parameters())
 
@@ -158,7 +158,8 @@ def test_with_a_single_choice_the_default_gradient_of_the_actor_is_the_exact_one
         policy, learner = make_learner(spaces.Discrete(5), estimator=ESTIMATORS[estimator])
         batch = make_batch(policy, n=200)
         torch.manual_seed(len(gradients))  # other samples each time
-        loss, *_ = learner.actor_loss(batch, learner.ent_coef)
+        values = policy.critic.action_values(batch.observations).frozen()
+        loss, *_ = learner.actor_loss(batch, values, learner.ent_coef)
         gradients.append(torch.autograd.grad(loss, policy.actor.logits[0].weight)[0])
     assert torch.allclose(gradients[0], gradients[2], atol=1e-6)
     assert torch.allclose(gradients[1], gradients[2], atol=1e-6)
@@ -280,8 +281,8 @@ def test_both_losses_compile_as_a_whole_to_the_same_numbers(space, extras, estim
 def assert_compiles(learner, batch):
     def losses():
         torch.manual_seed(1)
-        critic_loss, *_ = learner.critic_loss(batch, learner.ent_coef)
-        actor_loss, *_ = learner.actor_loss(batch, learner.ent_coef)
+        critic_loss, values, *_ = learner.critic_loss(batch, learner.ent_coef)
+        actor_loss, *_ = learner.actor_loss(batch, values, learner.ent_coef)
         gradients = torch.autograd.grad(critic_loss, learner._critic_parameters)
         return [critic_loss, actor_loss, *gradients, *torch.autograd.grad(actor_loss, learner._actor_parameters)]
 
@@ -318,4 +319,4 @@ def test_any_number_of_learners_can_be_compiled():
         policy, learner = make_learner(spaces.Discrete(size), policy_kwargs=SMALL)
         learner.compile("aot_eager")
         with torch.no_grad():
-            learner.actor_loss(make_batch(policy), learner.ent_coef)
+            learner.critic_loss(make_batch(policy), learner.ent_coef)

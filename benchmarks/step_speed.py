@@ -1,0 +1,243 @@
+"""Gradient steps and environment steps a second: GSAC in each of its modes, SB3's SAC and DQN, sb3-soft's SDSAC.
+
+    python benchmarks/step_speed.py                  # the CPU; leave OMP_NUM_THREADS unset
+    python benchmarks/step_speed.py --device cuda
+
+Writes ``results/step_speed_cpu.json``, or one with the GPU's name. All have two hidden layers of the same width, the
+same batch, a replay buffer of 100,000, and otherwise their own defaults. Everything in a setting takes turns. Beside an
+update stand its floating-point operations and the bytes that its operations move, and how long these would take at the
+machine's ceilings, measured in the same run. Times on one CPU thread are CPU times, all others wall times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ceilings
+import contenders
+import defaults
+import timing
+import torch
+from contenders import GSAC_ONE, GSAC_SEVERAL, PEERS, SB3_SAC
+from stable_baselines3.common.env_util import make_vec_env
+
+from gsac.experiment import versions
+
+RESULTS = Path(__file__).parent / "results"
+WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)
+ROUNDS, SECONDS_A_TURN = 9, 0.25
+UPDATES_PROFILED = 50
+
+
+def updates(
+    device: str,
+    modes: Sequence[str],
+    threads: int,
+    width: int,
+    batch: int,
+    ceiling: dict[str, float],
+    rounds: int,
+    seconds_a_turn: float,
+) -> list[dict[str, Any]]:
+    """A row for each contender; on the CPU, PyTorch is set to this number of threads."""
+    torch.compiler.reset()  # a mode that compiles would otherwise run into the limit of compiled versions
+    now, wall = timing.clock(device, threads), timing.clock(device)
+    plain = [replace(contender, mode="eager") for contender in (GSAC_ONE, GSAC_SEVERAL)] + list(PEERS)
+    field = [replace(contender, mode=mode) for contender in plain[:2] for mode in ("eager", *modes)] + plain[2:]
+    tasks, facts = {}, {}
+    for contender in field:
+        memory = device_memory(device)
+        model = contenders.ready_to_update(contender, width, batch, device)
+        tasks[contender] = partial(model.train, batch_size=batch)
+        first = timing.elapsed(tasks[contender], 1, wall)
+        facts[contender] = {"first_call_seconds": float(f"{first:.3g}")}
+        if device != "cpu":
+            facts[contender]["device_megabytes"] = round((torch.cuda.max_memory_allocated(device) - memory) / 1e6, 1)
+    seconds = timing.in_turn(tasks, now, rounds, seconds_a_turn)
+    work = {contender.name: ceilings.work_of(partial(tasks[contender], 1)) for contender in plain}
+    rows = []
+    for contender in field:
+        asked, times = work[contender.name], seconds[contender]
+        milliseconds = timing.spread(times, 1000)
+        row = {
+            **{"contender": str(contender), "width": width, "batch": batch, "threads": threads},
+            **{"milliseconds": milliseconds, "times_sb3_sac": timing.ratios(times, seconds[SB3_SAC])},
+            **{"megaflops": round(asked.flops / 1e6, 3), "megabytes": round(asked.bytes / 1e6, 3)},
+            **{"operations": asked.operations, **facts[contender]},
+            "ceiling_milliseconds": {
+                "products": float(f"{asked.flops / ceiling['gflops'] / 1e6:.3g}"),
+                "traffic": float(f"{asked.bytes / ceiling['gigabytes'] / 1e6:.3g}"),
+            },
+        }
+        if device != "cpu":
+            busy = ceilings.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
+            row["busy_share"] = round(1000 * busy / milliseconds["median"], 3)
+        rows.append(row)
+        print(f"{contender}: width {width}, batch {batch}, {threads} threads: {milliseconds}", flush=True)
+    return rows
+
+
+def device_memory(device: str) -> int:
+    """Bytes in use on the device; the greatest use is counted anew from here."""
+    if device == "cpu":
+        return 0
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device)
+
+
+def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn: float) -> list[dict[str, Any]]:
+    """A row for each algorithm, GSAC in its default mode: microseconds an environment step, and those of the bare one."""
+    now = timing.clock(device, 1)
+    field = [GSAC_ONE, GSAC_SEVERAL, *PEERS]
+    tasks: dict[Any, Any] = {}
+    for contender in field:
+        model = contenders.ready_to_collect(contender, n_envs, width, device)
+        tasks[contender] = partial(contenders.collect, model)
+        env = make_vec_env(contender.env, n_envs, seed=0)
+        env.reset()
+        actions = [[env.action_space.sample() for _ in range(n_envs)] for _ in range(100)]
+        tasks[contender, "alone"] = partial(contenders.step_alone, env, actions)
+    in_rounds = {key: lambda n, task=task: task(n * n_envs) for key, task in tasks.items()}
+    seconds = timing.in_turn(in_rounds, now, rounds, seconds_a_turn)
+    rows = []
+    for contender in field:
+        times, alone = seconds[contender], seconds[contender, "alone"]
+        rows.append(
+            {
+                **{"contender": str(contender), "width": width, "n_envs": n_envs},
+                "microseconds": timing.spread(times, 1e6 / n_envs),
+                "env_alone_microseconds": timing.spread(alone, 1e6 / n_envs),
+                "times_sb3_sac": timing.ratios(times, seconds[SB3_SAC]),
+            }
+        )
+        print(f"{contender}: width {width}, {n_envs} envs: {rows[-1]['microseconds']}", flush=True)
+    return rows
+
+
+def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
+    """Everything, as the result file has it."""
+    widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
+    rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
+    default_threads = torch.get_num_threads()
+    result: dict[str, Any] = {"machine": ceilings.machine(device), "ceilings": [], "updates": [], "collection": []}
+    for threads in sorted({1, default_threads}) if device == "cpu" else [default_threads]:
+        torch.set_num_threads(threads)
+        ceiling = {
+            "gflops": round(ceilings.matmul_gflops(device, (256,) if quick else None), 1),
+            "gigabytes": round(ceilings.copy_gigabytes(device, 8 if quick else None), 2),
+        }
+        result["ceilings"].append({"threads": threads, **ceiling})
+        for width in widths:
+            for batch in batches:
+                result["updates"] += updates(device, modes, threads, width, batch, ceiling, rounds, seconds_a_turn)
+    torch.set_num_threads(1 if device == "cpu" else default_threads)
+    for width in widths:
+        for n in n_envs:
+            result["collection"] += collection(device, width, n, rounds, seconds_a_turn)
+    torch.set_num_threads(default_threads)
+    settings = {"buffer_size": 100_000, "rounds": rounds, "seconds_a_turn": seconds_a_turn, "quick": quick}
+    return result | {
+        "settings": settings,
+        "versions": versions() | {"sb3-soft": version("sb3-soft")},
+        "commit": defaults.commit(),
+    }
+
+
+def update_table(result: dict[str, Any], threads: int) -> str:
+    """Updates a second, and how many times SB3's SAC that is."""
+    rows = [row for row in result["updates"] if row["threads"] == threads]
+    cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
+    lines = [
+        "| updates a second (of SB3's SAC) | " + " | ".join(f"width {w}, batch {b}" for w, b in cases) + " |",
+        "|---|" + "---|" * len(cases),
+    ]
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        found = {(row["width"], row["batch"]): row for row in rows if row["contender"] == name}
+        cells = [f"{1000 / row['milliseconds']['median']:,.0f} ({times(row)})" for row in map(found.get, cases) if row]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def times(row: dict[str, Any]) -> str:
+    return f"{row['times_sb3_sac']['median']:.2f}x"
+
+
+def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
+    """What an update asks for beside what it takes."""
+    (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
+    on_gpu = "busy_share" in result["updates"][0]
+    lines = [
+        "| update, batch "
+        + f"{batch} | width | operations | MFLOP | MB moved | ms at {ceiling['gflops']:,.0f} GFLOP/s "
+        f"| ms at {ceiling['gigabytes']:,.1f} GB/s | ms measured |" + (" GPU busy | MB of the GPU |" if on_gpu else ""),
+        "|---|---|---|---|---|---|---|---|" + ("---|---|" if on_gpu else ""),
+    ]
+    for row in result["updates"]:
+        if row["threads"] != threads or row["batch"] != batch:
+            continue
+        bound = row["ceiling_milliseconds"]
+        lines.append(
+            f"| {row['contender']} | {row['width']} | {row['operations']} | {row['megaflops']:.1f} | {row['megabytes']:.1f} "
+            f"| {bound['products']:.2f} | {bound['traffic']:.2f} | {row['milliseconds']['median']:.2f} |"
+            + (f" {row['busy_share']:.0%} | {row['device_megabytes']:.0f} |" if on_gpu else "")
+        )
+    return "\n".join(lines)
+
+
+def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
+    """Steps a second, and what the algorithm adds to the environment's own time."""
+    rows = [row for row in result["collection"] if row["width"] == width]
+    sizes = list(dict.fromkeys(row["n_envs"] for row in rows))
+    lines = [
+        "| env steps a second (microseconds a step added to the environment's) | "
+        + " | ".join(f"{n} environment{'s' * (n > 1)}" for n in sizes)
+        + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for name in dict.fromkeys(row["contender"] for row in rows):
+        cells = []
+        for row in (row for row in rows if row["contender"] == name):
+            taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+            cells.append(f"{1e6 / taken:,.0f} ({taken - alone:.0f})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:
+    """The table for each machine that has been measured, and for each number of threads or for the first alone."""
+    parts = []
+    for path in sorted(RESULTS.glob("step_speed_*.json")):
+        result = json.loads(path.read_text())
+        for ceiling in result["ceilings"] if all_threads else result["ceilings"][:1]:
+            place, threads = result["machine"]["device"], ceiling["threads"]
+            if path.stem == "step_speed_cpu":
+                place += f", {threads} thread{'s' * (threads > 1)}"
+            parts.append(f"{place}:\n\n{table(result, threads)}")
+    return "\n\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
+    parser.add_argument("--modes", nargs="*", help="of GSAC beside eager; by default all that the device can run")
+    parser.add_argument(
+        "--quick", action="store_true", help="few short rounds of the smallest size: a trial, no result"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
+    args = parser.parse_args(arguments)
+    modes = contenders.MODES[torch.device(args.device).type] if args.modes is None else args.modes
+    result = measure(args.device, modes, args.quick)
+    path = args.out / f"step_speed_{ceilings.file_name(args.device)}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
