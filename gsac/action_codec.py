@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -92,4 +93,17 @@ class ActionCodec:
         return allowed
 
     def _start(self, device: torch.device) -> Tensor | int:
-        return torch.tensor(self.start, device=device) if any(self.start) else 0
+        return _kept(self.start, device) if any(self.start) else 0
+
+
+def _kept(start: tuple[int, ...], device: torch.device) -> Tensor:
+    """[G]. Kept, to spare a copy to the device."""
+    return _made(start, device)
+
+
+@lru_cache(maxsize=256)
+def _made(start: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(start, device=device)
+
+
+_kept._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in gsac.functional.groups

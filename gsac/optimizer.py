@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -21,13 +22,22 @@ class _State(NamedTuple):
     all_steps: Tensor
     """The storage of ``steps``: one operation counts all of them up. [parameters]"""
 
+    def is_of(self, state: dict[Any, Any], params: list[Tensor]) -> bool:
+        """Whether these are the parameters with a gradient, and this is their state still."""
+        return (
+            self.of is state
+            and len(self.params) == len(params)
+            and all(map(operator.is_, self.params, params))
+            and state.get(params[0], {}).get("step") is self.steps[0]
+        )
+
 
 class FusedAdam(torch.optim.Adam):
     """``torch.optim.Adam(fused=True)``: the same numbers and files, at a third of the cost for small networks.
 
     PyTorch sorts parameters by device and type, looks for hooks and gathers the state at each step, which takes longer
     than the sums themselves where networks are small. :meth:`lean_step` does that once; whatever is out of the ordinary
-    (several groups, a parameter without a gradient, ``amsgrad``, a registered hook) takes PyTorch's own way.
+    (several groups or types of parameters, ``amsgrad``, a registered hook) takes PyTorch's own way.
     Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
 
     :param params: of one device and type
@@ -40,29 +50,37 @@ class FusedAdam(torch.optim.Adam):
     def __init__(self, params: Any, lr: float | Tensor = 1e-3, **kwargs: Any) -> None:
         super().__init__(params, lr, **{"fused": True, **kwargs})
 
+    @property
+    def has_hooks(self) -> bool:
+        """Whether anything was registered to be called before or after a step."""
+        return bool(self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks)
+
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """As ``torch.optim.Adam``: calls hooks, and the closure if there is one."""
-        self._kept = None
-        return super().step(closure)
+        step: Any = torch.optim.Adam.step
+        # PyTorch wraps the step of each class that an optimiser was made of, to call the hooks: this class's own
+        # has called them already.
+        return (step.__wrapped__ if getattr(step, "hooked", False) else step)(self, closure)
 
     def lean_step(self) -> None:
         """The same step without what surrounds it, where nothing is out of the ordinary."""
         group = self.param_groups[0]
-        grads = [parameter.grad for parameter in group["params"]]
-        if self._is_special(group) or any(grad is None for grad in grads):
+        learned = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if not learned or self._is_special(group):
             self.step()
             return
         kept = self._kept
-        if kept is None or kept.of is not self.state or len(kept.params) != len(grads):
-            if any(not self.state.get(parameter) for parameter in group["params"]):
+        if kept is None or not kept.is_of(self.state, learned):
+            kinds = {(parameter.dtype, parameter.device) for parameter in learned}
+            if len(kinds) > 1 or any(not self.state.get(parameter) for parameter in learned):
                 self.step()  # which makes the state
                 return
-            kept = self._kept = self._gathered(group["params"])
+            kept = self._kept = self._gathered(learned)
         with torch.no_grad():
             kept.all_steps.add_(1)
             torch._fused_adam_(
                 kept.params,
-                grads,
+                [parameter.grad for parameter in learned],
                 kept.exp_avgs,
                 kept.exp_avg_sqs,
                 [],
@@ -82,8 +100,7 @@ class FusedAdam(torch.optim.Adam):
             or not group["fused"]
             or group["amsgrad"]
             or group["decoupled_weight_decay"]
-            or self._optimizer_step_pre_hooks
-            or self._optimizer_step_post_hooks
+            or self.has_hooks
         )
 
     def _gathered(self, parameters: list[Tensor]) -> _State:

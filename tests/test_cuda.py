@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+import torch._inductor.config
 from gymnasium import spaces
-from problems import Match
+from problems import Allowed, Match
 
-from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer
+from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, PrioritizedReplayBuffer
+from gsac.training.acceleration import WARM_UPS, Captured
 
 pytestmark = [
     pytest.mark.cuda,
@@ -123,3 +125,163 @@ def test_replay_is_on_the_device_where_it_fits():
     assert type(large.replay_buffer) is not DeviceReplayBuffer
     with pytest.raises(ValueError, match=r"bytes .* are free on the device 'cuda'"):
         DeviceReplayBuffer(10 * greatest, large.observation_space, large.action_space, device="cuda")
+
+
+SCHEDULES = {"temperature": "cosine:1:0.1", "target_entropy": "linear:0.8:0.3", "learning_rate": "linear:1e-3:0"}
+
+
+def filled(acceleration, make_env=lambda: Match(SPACES[1]), **kwargs):
+    """A model with transitions that were drawn at random, the same ones in each mode."""
+    settings = QUICK | SCHEDULES | {"device": "cuda", "acceleration": acceleration} | kwargs
+    return GSAC("MlpPolicy", make_env(), **settings).learn(100)
+
+
+def train(model, n=200):
+    model.set_random_seed(1)
+    for update in range(n):
+        model._current_progress_remaining = 1 - update / 200
+        model.train(1, 32)
+    return model
+
+
+def assert_close(one, other):
+    assert one._n_updates == other._n_updates
+    for a, b in zip(parameters(one), parameters(other), strict=True):
+        assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert torch.allclose(one._learner.ent_coef, other._learner.ent_coef, rtol=1e-3)
+    assert torch.allclose(one._metrics.totals, other._metrics.totals, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("estimator", [*ESTIMATORS, "mixed:rho=linear:1:0"])
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_captured_updates_are_the_eager_ones(space, estimator):
+    eager, captured = (
+        train(filled(each, lambda: Match(space), estimator=estimator)) for each in ("eager", "cudagraph")
+    )
+    assert captured._captured.reason is None
+    assert len(captured._captured._replays) == 1
+    assert_close(eager, captured)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"target_update_interval": 2},
+        {"n_steps": 3},
+        {"ent_coef": 0.1, "max_grad_norm": None},
+        {"make_env": lambda: Allowed(SPACES[1], 2)},
+        {"policy_kwargs": {"critic_head": "linear"}},
+        {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
+    ],
+    ids=["interval", "n-step", "fixed coefficient", "masks", "linear", "stored once"],
+)
+def test_captured_updates_are_the_eager_ones_in_other_settings(kwargs):
+    eager, captured = (train(filled(each, **kwargs)) for each in ("eager", "auto"))
+    assert captured._captured.reason is None
+    assert_close(eager, captured)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_compiled_updates_are_the_eager_ones(estimator):
+    with torch._inductor.config.patch(fallback_random=True):
+        eager, compiled = (train(filled(each, estimator=estimator)) for each in ("eager", "compile"))
+    assert compiled._captured.reason is None
+    assert len(compiled._captured._replays) == 1
+    assert_close(eager, compiled)
+
+
+def saved_and_loaded(model, path, device="cuda"):
+    model.save(path / "model")
+    model.save_replay_buffer(path / "buffer")
+    loaded = GSAC.load(path / "model", env=Match(SPACES[1]), device=device)
+    loaded.load_replay_buffer(path / "buffer")
+    loaded.set_logger(model.logger)
+    return loaded
+
+
+def given_parameters(model, path):
+    other = train(filled("eager", seed=1), 10)
+    model.set_parameters(other.get_parameters())
+    return model
+
+
+def given_halves(model, path):
+    model.policy.load_state_dict({name: value / 2 for name, value in model.policy.state_dict().items()})
+    return model
+
+
+def with_other_numbers(model, path):
+    model.gamma, model.tau, model.lr_schedule = 0.5, 0.5, lambda progress: 3e-3
+    return model
+
+
+@pytest.mark.parametrize("intervene", [saved_and_loaded, given_parameters, given_halves, with_other_numbers])
+def test_no_graph_outlives_what_it_refers_to(intervene, tmp_path):
+    models = [train(intervene(train(filled(each), 50), tmp_path), 50) for each in ("eager", "cudagraph")]
+    assert len(models[1]._captured._replays) == 1
+    assert_close(*models)
+
+
+def test_captured_updates_go_on_while_transitions_come_in():
+    ends = [filled(each).learn(300, reset_num_timesteps=False) for each in ("eager", "cudagraph")]
+    assert ends[1]._captured.reason is None
+    assert ends[0]._n_updates == ends[1]._n_updates
+    assert all(parameter.isfinite().all() for parameter in parameters(ends[1]))
+
+
+@pytest.mark.parametrize("n_updates", [1, 50])
+def test_replayed_updates_never_wait_for_the_device(n_updates):
+    model = train(filled("cudagraph"), WARM_UPS + 1)
+    model.check_losses()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model.train(n_updates, 32)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(model._captured._replays) == 1
+
+
+def test_a_buffer_on_the_host_falls_back_with_one_warning():
+    model = GSAC("MlpPolicy", Match(SPACES[1]), device="cuda", replay_buffer_class=PrioritizedReplayBuffer, **QUICK)
+    with pytest.warns(UserWarning, match="PrioritizedReplayBuffer is not on the device") as told:
+        model.learn(150)
+    assert len([each for each in told if "captured" in str(each.message)]) == 1
+    assert model._n_updates == 50
+
+
+def test_a_capture_that_fails_leaves_the_device_as_it_was():
+    """What makes CUDA refuse a capture must neither stop training nor leave another stream or generator behind."""
+    values, stream = torch.zeros(3, device="cuda"), torch.cuda.current_stream()
+
+    def update():
+        values.add_(torch.empty_like(values).exponential_())
+        if torch.cuda.is_current_stream_capturing():
+            values.sum().item()
+
+    captured = Captured(update, torch.device("cuda"))
+    for _ in range(WARM_UPS):
+        captured()
+    with pytest.warns(UserWarning, match="not captured as a CUDA graph"):
+        captured()
+    captured()
+    assert torch.cuda.current_stream() == stream
+    assert values.min().item() > 0
+    assert torch.rand(3, device="cuda").isfinite().all()
+
+
+def test_learning_rates_follow_a_model_from_device_to_device(tmp_path):
+    model = train(filled("cudagraph"), 20)
+    assert model.actor.optimizer.param_groups[0]["lr"].is_cuda
+    for device in ("cpu", "cuda"):
+        model = train(saved_and_loaded(model, tmp_path, device), 20)
+        rate = model.actor.optimizer.param_groups[0]["lr"]
+        assert not isinstance(rate, torch.Tensor) or rate.device.type == device
+        assert float(rate) == pytest.approx(model.logger.name_to_value["train/learning_rate"])
+        assert all(parameter.isfinite().all() for parameter in parameters(model))
+
+
+def test_an_action_space_that_starts_elsewhere_is_encoded_without_a_copy():
+    model = filled("cudagraph", lambda: Match(spaces.Discrete(3, start=5)))
+    train(model, 10)
+    assert model._captured.reason is None

@@ -24,6 +24,7 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
     _stored_masks: Any
     _captured: Captured | None
     log_ent_coef: torch.Tensor | None
+    ent_coef_tensor: torch.Tensor | None
     ent_coef_optimizer: torch.optim.Optimizer | None
 
     def _update(self, batch_size: int, track_targets: bool) -> None:
@@ -34,7 +35,11 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
         mode = choose_mode(self.acceleration, self.device)
         if mode == "compile":
             self._learner.compile()
-        self._captured = Captured(self._update) if mode != "eager" and self.device.type == "cuda" else None
+        self._captured = (
+            Captured(self._update, self.device, self._refers_to)
+            if mode != "eager" and self.device.type == "cuda"
+            else None
+        )
 
     def _accelerated(self) -> Callable[[int, bool], None]:
         """What makes an update now, whatever the user has changed since the last time."""
@@ -46,7 +51,7 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
         else:
             assert isinstance(self.replay_buffer, DeviceReplayBuffer)
             self.replay_buffer.flush()
-            self._captured.watch(self._addresses())
+            self._captured.watch()
         return self._captured
 
     @property
@@ -63,17 +68,33 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
         for optimizer in self._optimizers:
             if not isinstance(optimizer, FusedAdam):
                 return f"{type(optimizer).__name__} may keep numbers on the host, as gsac.optimizer.FusedAdam does not"
+            if optimizer.has_hooks:
+                return "hooks that are registered with an optimiser run on the host"
         return None
 
-    def _addresses(self) -> list[Any]:
-        """What a captured update refers to: objects, and the addresses of tensors whose storage can be replaced."""
-        groups = [group for optimizer in self._optimizers for group in optimizer.param_groups]
-        tensors = [*self.policy.parameters(), *([] if self.log_ent_coef is None else [self.log_ent_coef])]
+    def _refers_to(self) -> list[Any]:
+        """What a captured update refers to: objects, the addresses of tensors whose storage can be replaced, and numbers
+        that are not tensors.
+        """
+        learner, optimizers = self._learner, self._optimizers
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        learned = [parameter for group in groups for parameter in group["params"]]
+        ent_coef = self.ent_coef_tensor if self.log_ent_coef is None else self.log_ent_coef
+        assert ent_coef is not None
         return [
             self.replay_buffer,
+            getattr(self.replay_buffer, "storage", None),
             self._stored_masks,
-            self._learner,
-            *(optimizer.state for optimizer in self._optimizers),
-            *(group["lr"] for group in groups),
-            *(tensor.data_ptr() for tensor in tensors),
+            self.gamma,
+            learner,
+            learner.estimator,
+            learner.aggregate,
+            learner.entropy_in_target,
+            learner.max_grad_norm,
+            *optimizers,
+            *(optimizer.state for optimizer in optimizers),
+            *(optimizer.state.get(optimizer.param_groups[0]["params"][0]) for optimizer in optimizers),
+            *(value for group in groups for name, value in group.items() if name != "params"),
+            *(parameter.requires_grad for parameter in learned),
+            *(tensor.data_ptr() for tensor in (*learned, *learner.target_weights, ent_coef)),
         ]

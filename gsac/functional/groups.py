@@ -78,6 +78,12 @@ class Groups:
         """The class with the greatest entry in each group, the first of equals. [..., D] -> int64 [..., G]"""
         if self.equal:
             return self._split(flat).argmax(-1)
+        if torch.compiler.is_dynamo_compiling():
+            # Below, entries are compared with the greatest of them. Compiled code may compute them twice, in two ways.
+            lowest = flat.new_full((*flat.shape[:-1], 1), -torch.inf)
+            columns = _columns(self.sizes, flat.device)
+            padded = torch.cat([flat, lowest], -1).index_select(-1, columns.flatten())
+            return padded.reshape(*flat.shape[:-1], *columns.shape).argmax(-1)
         owner, offset = _index(self.sizes, flat.device)
         position = torch.arange(self.flat_size, device=flat.device)
         at_peak = flat == self.spread(self._amax(flat))
@@ -144,11 +150,25 @@ def _joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     return _made_joint_actions(sizes, device)
 
 
+def _columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The column of each group's entries, and for groups that have fewer than the greatest the one after the last.
+    [G, K]
+    """
+    return _made_columns(sizes, device)
+
+
 @lru_cache(maxsize=256)
 def _made_index(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
     owner = [group for group, size in enumerate(sizes) for _ in range(size)]
     offset = [0, *accumulate(sizes[:-1])]
     return torch.tensor(owner, device=device), torch.tensor(offset, device=device)
+
+
+@lru_cache(maxsize=256)
+def _made_columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    ends, width, beyond = list(accumulate(sizes)), max(sizes), sum(sizes)
+    rows = [[*range(end - size, end), *[beyond] * (width - size)] for end, size in zip(ends, sizes, strict=True)]
+    return torch.tensor(rows, device=device)
 
 
 @lru_cache(maxsize=64)
@@ -160,4 +180,5 @@ def _made_joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
 # A compiler is not to look inside: what comes out is the same at every call. These are the marks that
 # torch.compiler.assume_constant_result makes, which imports the whole compiler to make them.
 _index._dynamo_marked_constant = True  # type: ignore[attr-defined]
+_columns._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _joint_actions._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gsac.action_codec import ActionCodec
 from gsac.functional.categorical import FactorisedCategorical
+from gsac.networks.observations import preprocessing
 
 
 class Actor(BasePolicy):
@@ -37,11 +38,17 @@ class Actor(BasePolicy):
             features_extractor=features_extractor,
             normalize_images=normalize_images,
         )
+        self._preprocessing = preprocessing(observation_space, normalize_images)
         self.net_arch = net_arch
         self.features_dim = features_dim
         self.activation_fn = activation_fn
         self.codec = ActionCodec(action_space)
         self.logits = nn.Sequential(*create_mlp(features_dim, self.codec.groups.flat_size, net_arch, activation_fn))
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Tensor:
+        """As SB3's."""
+        features: Tensor = features_extractor(self._preprocessing(obs))
+        return features
 
     def distribution(self, obs: PyTorchObs, masks: Tensor | None = None) -> FactorisedCategorical:
         """The policy at a batch of observations, within masks, bool [B, D], if there are any."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gsac.action_codec import ActionCodec
 from gsac.networks.heads import HEADS, ActionValues
+from gsac.networks.observations import preprocessing
 
 
 class Critic(BaseModel):
@@ -48,6 +49,7 @@ class Critic(BaseModel):
             features_extractor=features_extractor,
             normalize_images=normalize_images,
         )
+        self._preprocessing = preprocessing(observation_space, normalize_images)
         self.net_arch = net_arch
         self.features_dim = features_dim
         self.activation_fn = activation_fn
@@ -57,6 +59,11 @@ class Critic(BaseModel):
         self.share_features_extractor = share_features_extractor
         self.codec = ActionCodec(action_space)
         self.q_net = HEADS[head](features_dim, self.codec.groups, net_arch, activation_fn, n_critics, layer_norm)
+
+    def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Tensor:
+        """As SB3's."""
+        features: Tensor = features_extractor(self._preprocessing(obs))
+        return features
 
     def action_values(self, obs: PyTorchObs) -> ActionValues:
         """The C values of any actions at these observations. No gradient reaches a shared extractor."""

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import traceback
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-READS = (
-    _aten._local_scalar_dense,  # .item(), float(), if tensor
-    _aten.equal,
-    _aten.is_nonzero,
-    # The shapes of what these return depend on the data.
-    _aten.nonzero,
-    _aten.masked_select,
-    _aten.unique_dim,
-    _aten._unique2,
-    _aten.unique_consecutive,
-    _aten.repeat_interleave,
-)
+_BOOLEAN = (torch.bool, torch.uint8)
+_NOT_THE_CALLERS = (str(Path(torch.__file__).parent), __file__)
 
 
 class DeviceReads(TorchDispatchMode):
     """Notes where values are read from the device while it is active. Nothing is changed or refused.
 
     It works on the CPU as well, where reading costs nothing: what it finds there would stop a GPU. Moves to another
-    device count as reads, in both directions.
+    device count as reads, in both directions, and so do tensors that are made of the host's numbers.
     """
 
     def __init__(self) -> None:
@@ -37,18 +28,36 @@ class DeviceReads(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        if func.overloadpacket in READS or self._moves(args, result):
+        if _depends_on_data(func, args) or _moves(func, args, result):
             self.found.append(f"{func.overloadpacket} in {_caller()}")
         return result
 
-    @staticmethod
-    def _moves(args: tuple[Any, ...], result: Any) -> bool:
-        tensors = [value for value in (*args, result) if isinstance(value, torch.Tensor) and value.dim() > 0]
-        return len({tensor.device for tensor in tensors}) > 1
+
+def _depends_on_data(func: Any, args: tuple[Any, ...]) -> bool:
+    """Whether Python learns of the numbers in a tensor: one of them, or how many there are of some kind."""
+    if func.overloadpacket in (_aten.index, _aten._unsafe_index):
+        return _has_booleans(args[1])
+    if func.overloadpacket in (_aten.index_put, _aten.index_put_, _aten._index_put_impl_, _aten._unsafe_index_put):
+        return _has_booleans(args[1]) and args[2].numel() != 1  # one number fills, whatever their count
+    return torch.Tag.data_dependent_output in func.tags or torch.Tag.dynamic_output_shape in func.tags
+
+
+def _has_booleans(indices: Any) -> bool:
+    return any(index is not None and index.dtype in _BOOLEAN for index in indices)
+
+
+def _moves(func: Any, args: tuple[Any, ...], result: Any) -> bool:
+    if func.overloadpacket is _aten.lift_fresh:  # at the end of torch.tensor(...); a single number on the CPU may stay
+        return args[0].dim() > 0 or args[0].device.type != "cpu"
+    tensors = [value for value in (*args, result) if isinstance(value, torch.Tensor)]
+    if func.overloadpacket not in (_aten._to_copy, _aten.copy_, _aten.copy):
+        tensors = [tensor for tensor in tensors if tensor.dim() > 0]  # a single number of the host is an argument
+    return len({tensor.device for tensor in tensors}) > 1
 
 
 def _caller() -> str:
     """The innermost line that is not PyTorch's own."""
-    stack = [frame for frame in traceback.extract_stack() if "/torch/" not in frame.filename.replace("\\", "/")]
-    frame = next(frame for frame in reversed(stack) if frame.filename != __file__)
-    return f"{frame.filename}, line {frame.lineno}: {frame.line}"
+    for frame in reversed(traceback.extract_stack()):
+        if not frame.filename.startswith(_NOT_THE_CALLERS):
+            return f"{frame.filename}, line {frame.lineno}: {frame.line}"
+    return "the backward pass"  # which has a thread of its own on a GPU

@@ -12,6 +12,7 @@ from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import ActionValues, AggregatedValues
+from gsac.training.acceleration import compiled
 from gsac.training.batch import Batch
 from gsac.training.descent import gradient, take_step
 from gsac.training.metrics import Metrics
@@ -68,9 +69,9 @@ class Learner:
         self._actor_parameters = _optimized(actor.optimizer)
         self._critic_parameters = _optimized(critic.optimizer)
         self._critic_weights: list[Tensor] = list(critic.parameters())
-        self._target_weights: list[Tensor] = list(critic_target.parameters())
+        self.target_weights: list[Tensor] = list(critic_target.parameters())
         # One tensor per weight: given as a scalar, tau would be read from the device.
-        self._taus = [self.tau] * len(self._target_weights)
+        self._taus = [self.tau] * len(self.target_weights)
         self._critic_statistics = _statistics(critic)
         self._target_statistics = _statistics(critic_target)
 
@@ -109,13 +110,15 @@ class Learner:
             q_value=q_value,
         )
 
-    def compile(self) -> None:
+    def compile(self, backend: str = "inductor") -> None:
         """From now on both losses, and with them their gradients, run as code that PyTorch compiles at the first update.
 
+        :param backend: of ``torch.compile``. Besides ``"inductor"``, for tests: ``"aot_eager"`` takes two draws of noise
+            for the same unless ``torch._functorch.config.cse`` is off
         :raises RuntimeError: at the first update, if the networks or the estimator cannot be compiled as a whole
         """
-        self.critic_loss = torch.compile(self.critic_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
-        self.actor_loss = torch.compile(self.actor_loss, fullgraph=True, dynamic=False)  # type: ignore[method-assign]
+        self.critic_loss = compiled(self.critic_loss, backend)  # type: ignore[method-assign]
+        self.actor_loss = compiled(self.actor_loss, backend)  # type: ignore[method-assign]
 
     def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, ActionValues, Tensor, Tensor | None]:
         """The critics' loss, their values of any action for the actor, without a gradient for the critics, the mean of
@@ -164,7 +167,7 @@ class Learner:
     def track_targets(self) -> None:
         """Polyak step: target <- target + tau * (critic - target). Batch-norm statistics are copied."""
         with torch.no_grad():
-            torch._foreach_lerp_(self._target_weights, self._critic_weights, self._taus)
+            torch._foreach_lerp_(self.target_weights, self._critic_weights, self._taus)
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
 

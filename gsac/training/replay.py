@@ -103,6 +103,11 @@ class DeviceReplayBuffer(ReplayBuffer):
             self._allocate(device, self._flushed.contents(self._n_used))
 
     @property
+    def storage(self) -> DeviceRows | None:
+        """Another one after ``device`` was set, even to the same device again."""
+        return self._rows
+
+    @property
     def _flushed(self) -> DeviceRows:
         """With everything that waited."""
         self.flush()

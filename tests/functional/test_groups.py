@@ -84,3 +84,12 @@ def test_unchosen_columns_by_hand():
     columns, instead_of = RAGGED.unchosen(torch.tensor([[0.0, 1.0, 1.0, 0.0, 0.0, 1.0]]))
     assert columns.tolist() == [[0, 3, 4]]
     assert instead_of.tolist() == [[1, 5, 5]]
+
+
+@pytest.mark.parametrize("sizes", [[2, 3], [1, 4, 2], [3, 3]], ids=str)
+def test_compiled_code_chooses_the_same_classes(sizes):
+    groups = Groups(sizes)
+    flat = torch.randn(50, 3, sum(sizes)).round()  # many are equal
+    flat[0] = -1e8
+    torch._dynamo.reset()
+    assert torch.compile(groups.argmax, backend="eager", fullgraph=True)(flat).equal(groups.argmax(flat))

@@ -3,22 +3,31 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch._functorch.config
 from gymnasium import spaces
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from gsac import ESTIMATORS, MlpPolicy
+from gsac import ESTIMATORS, CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.training.batch import Batch
 from gsac.training.descent import descend
+from gsac.training.device_reads import DeviceReads
 from gsac.training.learner import LOG_ENT_COEF_RANGE, Learner
 
 OBSERVATIONS = spaces.Box(-1, 1, (4,), np.float32)
 DISCOUNT = 0.9
+SMALL = {"net_arch": [8]}
 
 
 def make_learner(
-    action_space=spaces.MultiDiscrete([2, 3]), lr=1e-2, ent_coef=0.3, learned=True, policy_kwargs=None, **kwargs
+    action_space=spaces.MultiDiscrete([2, 3]),
+    lr=1e-2,
+    ent_coef=0.3,
+    learned=True,
+    policy_kwargs=None,
+    kind=MlpPolicy,
+    observations=OBSERVATIONS,
+    **kwargs,
 ):
-    policy = MlpPolicy(OBSERVATIONS, action_space, lambda _: lr, **(policy_kwargs or {}))
+    policy = kind(observations, action_space, lambda _: lr, **(policy_kwargs or {}))
     settings = {
         "estimator": ESTIMATORS["straight_through"],
         "q_aggregation": "min",
@@ -214,22 +223,100 @@ def test_frozen_parameters_stay():
     assert frozen.equal(before)
 
 
-class NoReads(TorchDispatchMode):
-    """Refuses what would make a GPU wait for Python."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        assert func is not torch.ops.aten._local_scalar_dense.default, "a value was read from the device"
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 @pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(8)], ids=str)
 def test_a_step_reads_nothing_from_the_device(estimator, space):
     policy, learner = make_learner(space, estimator=ESTIMATORS[estimator])
     batch = make_batch(policy)
     learner.step(batch)
-    with NoReads():
-        metrics = learner.step(batch)
-        learner.step(batch._replace(weights=torch.ones(16)))
-    with pytest.raises(AssertionError, match="read from the device"), NoReads():
-        metrics.entropy.item()
+    weights = torch.ones(16)
+    with DeviceReads() as reads:
+        learner.step(batch)
+        learner.step(batch._replace(weights=weights))
+    assert reads.found == []
+
+
+@pytest.mark.parametrize("head", ["linear", "action_in"])
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.MultiDiscrete([2, 3])], ids=str)
+def test_the_first_step_of_adam_goes_against_each_weights_own_gradient(space, head):
+    """The fused kernel takes gradients for laid out in memory as the weights are."""
+    policy, learner = make_learner(space, lr=0.01, policy_kwargs={"critic_head": head})
+    parameters = [*policy.actor.parameters(), *policy.critic.parameters()]
+    before = [parameter.detach().clone() for parameter in parameters]
+    learner.step(make_batch(policy))
+    for parameter, then in zip(parameters, before, strict=True):
+        clear = parameter.grad.abs() > 1e-5
+        assert torch.allclose((parameter - then)[clear], -0.01 * parameter.grad.sign()[clear], atol=1e-4)
+
+
+def a_batch_with(extras, policy):
+    """Of one kind after the other."""
+    batch = make_batch(policy)
+    groups = policy.actor.codec.groups
+    masks = (
+        groups.one_hot(groups.argmax(torch.randn(16, groups.flat_size))) + torch.randint(2, (16, groups.flat_size)) > 0
+    )
+    settings = {
+        "masks": {"masks": masks, "next_masks": masks.flip(0)},
+        "weights": {"weights": torch.rand(16)},
+    }
+    return batch._replace(**settings[extras])
+
+
+@pytest.mark.parametrize("head", ["linear", "action_in"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+@pytest.mark.parametrize(
+    ("space", "extras"),
+    [
+        (spaces.Discrete(3, start=1), "weights"),
+        (spaces.MultiDiscrete([2, 3]), "masks"),
+    ],
+    ids=["equal groups and weights", "unequal groups and masks"],
+)
+def test_both_losses_compile_as_a_whole_to_the_same_numbers(space, extras, estimator, head):
+    policy, learner = make_learner(space, estimator=ESTIMATORS[estimator], policy_kwargs=SMALL | {"critic_head": head})
+    assert_compiles(learner, a_batch_with(extras, policy))
+
+
+def assert_compiles(learner, batch):
+    def losses():
+        torch.manual_seed(1)
+        critic_loss, values, *_ = learner.critic_loss(batch, learner.ent_coef)
+        actor_loss, *_ = learner.actor_loss(batch, values, learner.ent_coef)
+        gradients = torch.autograd.grad(critic_loss, learner._critic_parameters)
+        return [critic_loss, actor_loss, *gradients, *torch.autograd.grad(actor_loss, learner._actor_parameters)]
+
+    eager = losses()
+    with torch._functorch.config.patch(cse=False):
+        learner.compile("aot_eager")
+        compiled = losses()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(eager, compiled, strict=True))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("kind", ["dictionary", "images"])
+def test_the_losses_of_other_observations_compile_as_well(kind, shared):
+    image = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    space = spaces.Dict({"a": OBSERVATIONS, "b": image, "c": spaces.Discrete(3)}) if kind == "dictionary" else image
+    policy, learner = make_learner(
+        kind=MultiInputPolicy if kind == "dictionary" else CnnPolicy,
+        observations=space,
+        policy_kwargs=SMALL | {"share_features_extractor": shared},
+    )
+    drawn = [[space.sample() for _ in range(16)] for _ in range(2)]
+    now, after = (
+        {key: torch.as_tensor(np.stack([each[key] for each in one])) for key in space}
+        if kind == "dictionary"
+        else torch.as_tensor(np.stack(one))
+        for one in drawn
+    )
+    batch = make_batch(policy)._replace(observations=now, next_observations=after)
+    assert_compiles(learner, batch)
+
+
+def test_any_number_of_learners_can_be_compiled():
+    for size in range(2, 12):
+        policy, learner = make_learner(spaces.Discrete(size), policy_kwargs=SMALL)
+        learner.compile("aot_eager")
+        with torch.no_grad():
+            learner.critic_loss(make_batch(policy), learner.ent_coef)

@@ -1,0 +1,58 @@
+"""SB3's preprocessing of observations, with what it asks of their space asked once.
+
+SB3 looks at all bounds of an image's space at each pass of a network, with numpy, and on the CPU at all classes before it
+makes one-hots of them: a compiler can follow neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
+from torch import Tensor
+
+from gsac.functional.groups import Groups
+
+Preprocessing = Callable[[Any], Any]
+"""Observations, a tensor or a dictionary of tensors -> what the features extractor takes."""
+
+
+def preprocessing(space: spaces.Space[Any], normalize_images: bool) -> Preprocessing:
+    """As ``stable_baselines3.common.preprocessing.preprocess_obs`` with this space.
+
+    :param normalize_images: divide images by 255
+    """
+    if isinstance(space, spaces.Dict):
+        return partial(_each, {key: preprocessing(part, normalize_images) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Box | spaces.MultiBinary):
+        return _scaled if normalize_images and isinstance(space, spaces.Box) and is_image_space(space) else _numbers
+    if isinstance(space, spaces.Discrete):
+        return partial(_one_hot, Groups([int(space.n)]))
+    if isinstance(space, spaces.MultiDiscrete):
+        return partial(_one_hots, Groups(space.nvec.tolist()))
+    return partial(preprocess_obs, observation_space=space)
+
+
+def _each(parts: dict[str, Preprocessing], observations: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: parts[key](values) for key, values in observations.items()}
+
+
+def _scaled(observations: Tensor) -> Tensor:
+    return observations.float() / 255.0
+
+
+def _one_hot(groups: Groups, classes: Tensor) -> Tensor:
+    """[B] or [B, 1] -> [B, n] or [B, 1, n], as ``torch.nn.functional.one_hot``"""
+    return groups.one_hot(classes.long().unsqueeze(-1))
+
+
+def _one_hots(groups: Groups, classes: Tensor) -> Tensor:
+    """[B, G] -> [B, D]"""
+    return groups.one_hot(classes.long())
+
+
+def _numbers(observations: Tensor) -> Tensor:
+    return observations.float()
