@@ -31,7 +31,7 @@ def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | 
     if not learned:
         return [None] * len(parameters)
     found = torch.autograd.grad(loss, learned, allow_unused=True)
-    parts = [
+    parts: list[Tensor | None] = [
         part if part is None or part.stride() == parameter.stride() else _laid_out_as(parameter, part)
         for parameter, part in zip(learned, found, strict=True)
     ]
