@@ -12,7 +12,7 @@ from environments import DictObservations, Images
 from gymnasium import spaces
 from problems import Match
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
@@ -28,7 +28,7 @@ from stable_baselines3.common.vec_env import (
 )
 from torch import nn
 
-from gsac import GSAC
+from gsac import GSAC, DeviceReplayBuffer
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 500, "seed": 0, "device": "cpu"}
 SMALL = {"net_arch": [8]}
@@ -162,7 +162,7 @@ def test_stacked_dictionaries_in_other_processes():
     model = GSAC("MultiInputPolicy", VecFrameStack(env, 2), train_freq=3, policy_kwargs=SMALL, **QUICK).learn(60)
     assert model.observation_space["vector"].shape == (8,)
     assert model._n_updates == 60 - 18  # six steps a rollout, and as many updates after each but the first three
-    assert type(model.replay_buffer) is DictReplayBuffer
+    assert type(model.replay_buffer) is DeviceReplayBuffer
     model.env.close()
 
 
@@ -174,10 +174,10 @@ def test_observations_stored_once_give_the_same_transitions():
         for once in (False, True)
     )
     assert not hasattr(once.replay_buffer, "next_observations")
-    rows = np.arange(50)
+    rows = torch.arange(50)
     for ours, theirs in zip(*(model.replay_buffer._get_samples(rows)[:5] for model in (once, twice)), strict=True):
         # The observation after an episode's end is the next one's first where each is stored once; no target asks it.
-        going = twice.replay_buffer.dones[rows, 0] == 0
+        going = torch.as_tensor(twice.replay_buffer.dones[:50, 0] == 0)
         assert ours[going].equal(theirs[going])
     assert once.learn(20, reset_num_timesteps=False)._n_updates == 0
 
@@ -323,7 +323,7 @@ def test_replay_buffers_are_saved_and_loaded(tmp_path):
     model.save_replay_buffer(tmp_path / "buffer")
     other = cartpole(n_steps=3)
     other.load_replay_buffer(tmp_path / "buffer")
-    assert type(other.replay_buffer) is NStepReplayBuffer
+    assert type(other.replay_buffer) is DeviceReplayBuffer
     assert np.array_equal(other.replay_buffer.actions[:40], model.replay_buffer.actions[:40])
     assert other.learn(30)._n_updates == 10
 

@@ -21,8 +21,8 @@ SUM_STEPS = (DeviceReplayBuffer, PrioritizedReplayBuffer)
 class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
     """Remembers whether the buffer's class was the user's choice, and tells those of this package of n-step returns.
 
-    Where the user chose none, transitions are stored on a GPU, if there is one and they take no more than half of its
-    free memory; otherwise in SB3's buffers, on the host.
+    Where the user chose none, transitions are stored on the device of the networks, unless that is a GPU and they take
+    more than half of its free memory; then in SB3's buffers, on the host.
     """
 
     _chosen_buffer_class: type[ReplayBuffer] | None = None
@@ -38,6 +38,12 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
         chosen_by_user = self.replay_buffer_class is not None
         if not chosen_by_user and self._fits_on_the_device():
             self.replay_buffer_class = DeviceReplayBuffer
+        if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
+            raise ValueError(
+                f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict observations, "
+                f"in the memory of the host: pass replay_buffer_class=gsac.DeviceReplayBuffer to store them on "
+                f"{str(self.device)!r}, a smaller buffer_size, or n_steps=1."
+            )
         if self.replay_buffer_class is not None and issubclass(self.replay_buffer_class, SUM_STEPS):
             self._setup_with_steps_passed_on()
         else:
@@ -45,6 +51,8 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
         self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
 
     def _fits_on_the_device(self) -> bool:
+        if self.device.type == "cpu":
+            return True
         # VecNormalize computes on the host, and would have each sample sent there and back.
         if self.device.type != "cuda" or self._vec_normalize_env is not None:
             return False

@@ -7,7 +7,6 @@ from typing import Any, ClassVar, TypeVar
 
 import gymnasium
 import torch
-from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
@@ -63,8 +62,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     :param gamma: discount of a step, within [0, 1]
     :param train_freq: steps between updates; with "episode" beside the number, episodes
     :param gradient_steps: updates each time; -1 for as many as there were steps, over all environments
-    :param replay_buffer_class: an SB3 replay buffer, or :class:`gsac.PrioritizedReplayBuffer`; chosen by the
-        observations and ``n_steps`` if None
+    :param replay_buffer_class: an SB3 replay buffer, or :class:`gsac.PrioritizedReplayBuffer`; if None,
+        :class:`gsac.DeviceReplayBuffer`, or one of SB3's where that takes more than half of a GPU's free memory
     :param replay_buffer_kwargs: for its constructor
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
@@ -250,12 +249,6 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         self._temperature_schedule = check_schedule(
             "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
         )
-        if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
-            raise ValueError(
-                f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict "
-                "observations: pass replay_buffer_class=gsac.PrioritizedDictReplayBuffer (which draws uniformly with "
-                "replay_buffer_kwargs={'alpha': 0.0}), one of your own, or n_steps=1."
-            )
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.

@@ -11,7 +11,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
 from torch import Tensor
 
-from gsac.training.device_rows import DeviceRows
+from gsac.training.device_rows import DeviceRows, shares_memory
 from gsac.training.n_step import NStepReturns, check_steps
 from gsac.training.replay_memory import DONE, REWARD, TIMEOUT, check_free, replay_bytes, stored_fields
 
@@ -121,39 +121,42 @@ class DeviceReplayBuffer(ReplayBuffer):
         return min(self.size() + following, self.buffer_size)
 
     @property
-    def observations(self) -> Tensor | dict[str, Tensor]:  # type: ignore[override]
-        """On the device [steps, n_envs, ...], as all storage."""
+    def observations(self) -> Any:  # type: ignore[override]
+        """[steps, n_envs, ...]. As all storage, a tensor on the device, and on the CPU an array, as in SB3."""
         return self._grouped("observations")
 
     @property
-    def next_observations(self) -> Tensor | dict[str, Tensor]:  # type: ignore[override]
+    def next_observations(self) -> Any:  # type: ignore[override]
         return self._grouped("next_observations")
 
     @property
-    def actions(self) -> Tensor:  # type: ignore[override]
-        return self._flushed.stored["actions"]
+    def actions(self) -> Any:  # type: ignore[override]
+        return self._shown("actions")
 
     @property
-    def rewards(self) -> Tensor:  # type: ignore[override]
-        return self._flushed.stored["outcomes"][..., REWARD]
+    def rewards(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., REWARD]
 
     @property
-    def dones(self) -> Tensor:  # type: ignore[override]
-        return self._flushed.stored["outcomes"][..., DONE]
+    def dones(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., DONE]
 
     @property
-    def timeouts(self) -> Tensor:  # type: ignore[override]
-        return self._flushed.stored["outcomes"][..., TIMEOUT]
+    def timeouts(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., TIMEOUT]
+
+    def _shown(self, name: str) -> Any:
+        stored = self._flushed.stored[name]
+        return stored.numpy() if shares_memory(stored.device) else stored
 
     def _grouped(self, name: str) -> Any:
-        stored = self._flushed.stored
         if name == "next_observations" and self.optimize_memory_usage:
             raise AttributeError(
                 "optimize_memory_usage=True stores no next_observations: they are those one step later."
             )
         if isinstance(self.obs_shape, dict):
-            return {key: stored[f"{name}/{key}"] for key in self.obs_shape}
-        return stored[f"{name}/"]
+            return {key: self._shown(f"{name}/{key}") for key in self.obs_shape}
+        return self._shown(f"{name}/")
 
     def add(
         self,

@@ -7,6 +7,7 @@ from problems import Match, Switches
 
 from gsac import GSAC, Constant, Linear
 from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
+from gsac.algorithms.buffers import ChosenBuffer
 
 OUT_OF_RANGE = [
     ("learning_rate", -1e-3),
@@ -134,13 +135,15 @@ def test_continuous_actions_get_sb3s_own_error():
         GSAC("MlpPolicy", gymnasium.make("Pendulum-v1"))
 
 
-def test_n_steps_with_dictionaries_need_a_buffer():
+def test_n_steps_with_dictionaries_need_a_buffer(monkeypatch):
     env = gymnasium.wrappers.TransformObservation(
         gymnasium.make("CartPole-v1"),
         lambda o: {"o": o},
         spaces.Dict({"o": gymnasium.make("CartPole-v1").observation_space}),
     )
-    with pytest.raises(ValueError, match="n_steps=3.*n_steps=1"):
+    assert GSAC("MultiInputPolicy", env, n_steps=3, device="cpu").replay_buffer.n_steps == 3
+    monkeypatch.setattr(ChosenBuffer, "_fits_on_the_device", lambda model: False)
+    with pytest.raises(ValueError, match="n_steps=3.*gsac.DeviceReplayBuffer.*n_steps=1"):
         GSAC("MultiInputPolicy", env, n_steps=3)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from environments import DictObservations, Images
 from problems import Match
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -83,7 +83,7 @@ def test_a_saved_buffer_comes_back_and_goes_on(tmp_path):
     other.load_replay_buffer(tmp_path / "buffer")
     assert other.replay_buffer.device == other.device
     assert other.replay_buffer.n_steps == 3
-    assert other.replay_buffer.next_observations.equal(model.replay_buffer.next_observations)
+    assert np.array_equal(other.replay_buffer.next_observations, model.replay_buffer.next_observations)
     assert other.learn(60).replay_buffer.size() == 160
 
 
@@ -145,7 +145,8 @@ def test_it_fits_if_it_takes_no_more_than_half_of_what_is_free(monkeypatch, caps
     assert "The replay buffer stays on the host: 1,000 transitions take 0.00 GB, more than half of the 0.00 GB" in said
     assert said.count("\n") == 1
     assert not fits(103_998, verbose=0)
-    assert not fits(10**9, device="cpu")
+    assert fits(0, device="cpu")
+    assert not fits(10**9, device="meta")
     assert not fits(10**9, VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")])))  # computes on the host
     assert capsys.readouterr().out == ""
     assert not fits(140_000, Allowed(gymnasium.spaces.Discrete(5)))  # 120_000, and 80_000 for masks
@@ -155,10 +156,16 @@ def test_it_fits_if_it_takes_no_more_than_half_of_what_is_free(monkeypatch, caps
     assert not fits(71_998, **once)
 
 
-def test_on_the_cpu_sb3s_buffers_are_chosen():
+def test_on_the_cpu_it_is_chosen_and_shows_arrays_as_sb3s_buffers_do():
     env = DictObservations(gymnasium.make("CartPole-v1"))
-    assert type(GSAC("MlpPolicy", "CartPole-v1", **QUICK).replay_buffer) is ReplayBuffer
-    assert type(GSAC("MultiInputPolicy", env, **QUICK).replay_buffer) is DictReplayBuffer
+    model, with_dict = GSAC("MlpPolicy", "CartPole-v1", **QUICK), GSAC("MultiInputPolicy", env, **QUICK)
+    for each in (model, with_dict):
+        assert type(each.learn(30).replay_buffer) is DeviceReplayBuffer
+        assert isinstance(each.replay_buffer.actions, np.ndarray)
+    assert model.replay_buffer.observations[:30].any()
+    assert with_dict.replay_buffer.next_observations["vector"][:30].any()
+    model.replay_buffer.rewards[:] = 7.0
+    assert model.replay_buffer.sample(10).rewards.eq(7.0).all()  # they are the storage itself
 
 
 def test_a_checkpoint_holds_used_rows_and_cuts_an_unfinished_episode_off(tmp_path):
@@ -172,7 +179,7 @@ def test_a_checkpoint_holds_used_rows_and_cuts_an_unfinished_episode_off(tmp_pat
     assert type(resumed.replay_buffer) is DeviceReplayBuffer
     assert model.replay_buffer.timeouts[44] == 0
     assert resumed.replay_buffer.timeouts[44] == 1
-    assert resumed.replay_buffer.timeouts[:44].equal(model.replay_buffer.timeouts[:44])
+    assert np.array_equal(resumed.replay_buffer.timeouts[:44], model.replay_buffer.timeouts[:44])
     assert len(resumed.replay_buffer.rewards) == 1_000_000
 
 

@@ -9,14 +9,14 @@ import torch
 from gymnasium import spaces
 from problems import Match
 from stable_baselines3 import SAC, HerReplayBuffer
-from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import ESTIMATORS, GSAC, Cosine, Mixed
+from gsac import ESTIMATORS, GSAC, Cosine, DeviceReplayBuffer, Mixed
 
 ACTION_SPACES = [
     spaces.Discrete(3),
@@ -146,7 +146,8 @@ def test_save_and_load(kwargs, tmp_path):
 def test_a_loaded_model_takes_other_arguments_and_checks_them(tmp_path):
     GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).save(tmp_path / "model")
     loaded = GSAC.load(tmp_path / "model", env=gymnasium.make("CartPole-v1"), n_steps=1)
-    assert type(loaded.replay_buffer) is ReplayBuffer
+    assert type(loaded.replay_buffer) is DeviceReplayBuffer
+    assert loaded.replay_buffer.n_steps == 1
     with pytest.raises(ValueError, match="temperature=-1"):
         GSAC.load(tmp_path / "model", temperature=-1)
 
@@ -157,7 +158,7 @@ def test_an_own_replay_buffer_class_is_kept():
 
     model = GSAC("MlpPolicy", "CartPole-v1", replay_buffer_class=OwnBuffer, **QUICK)
     assert type(model.replay_buffer) is OwnBuffer
-    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is NStepReplayBuffer
+    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is DeviceReplayBuffer
 
 
 def test_a_failed_save_keeps_the_older_file(tmp_path):

@@ -10,14 +10,14 @@ from problems import Allowed, Match
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as maskable_evaluate_policy
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import GSAC, GradientDiagnostics, PrioritizedReplayBuffer
+from gsac import GSAC, DeviceReplayBuffer, GradientDiagnostics, PrioritizedReplayBuffer
 from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.training.masks import StoredMasks
 
@@ -152,7 +152,10 @@ def test_where_nothing_is_to_choose_the_coefficient_rests():
 
 
 WAYS = {
-    "n-step": ({"n_steps": 3}, lambda env: env, NStepReplayBuffer),
+    "n-step": ({"n_steps": 3}, lambda env: env, DeviceReplayBuffer),
+    "sb3": ({"replay_buffer_class": ReplayBuffer}, lambda env: env, ReplayBuffer),
+    "sb3 dict": ({"replay_buffer_class": DictReplayBuffer}, lambda env: env, DictReplayBuffer),
+    "sb3 normalised": ({"replay_buffer_class": ReplayBuffer}, VecNormalize, ReplayBuffer),
     "prioritised": (
         {"n_steps": 3, "replay_buffer_class": PrioritizedReplayBuffer},
         lambda env: env,
@@ -161,11 +164,11 @@ WAYS = {
     "memory": (
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
         lambda env: env,
-        ReplayBuffer,
+        DeviceReplayBuffer,
     ),
-    "normalised": ({}, VecNormalize, ReplayBuffer),
-    "dict": ({}, lambda env: env, DictReplayBuffer),
-    "dict normalised": ({}, VecNormalize, DictReplayBuffer),
+    "normalised": ({}, VecNormalize, DeviceReplayBuffer),
+    "dict": ({}, lambda env: env, DeviceReplayBuffer),
+    "dict normalised": ({}, VecNormalize, DeviceReplayBuffer),
 }
 
 

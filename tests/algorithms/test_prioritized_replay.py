@@ -6,11 +6,10 @@ import pytest
 import torch
 from environments import DictObservations
 from problems import Match
-from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
-from gsac import GSAC, Linear, PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
+from gsac import GSAC, DeviceReplayBuffer, Linear, PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
 from gsac.training.batch import Batch
 
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "device": "cpu", "seed": 0}
@@ -102,6 +101,6 @@ def test_with_alpha_of_zero_replay_is_uniform_and_the_loss_unweighted():
 
 def test_other_buffers_bring_no_weights():
     model = GSAC("MlpPolicy", "CartPole-v1", **QUICK).learn(60)
-    assert type(model.replay_buffer) is ReplayBuffer
+    assert type(model.replay_buffer) is DeviceReplayBuffer
     assert model._learner.td_errors is None
     assert "train/beta" not in model.logger.name_to_value
