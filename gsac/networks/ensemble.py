@@ -40,7 +40,7 @@ class EnsembleOutput(EnsembleLinear):
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.dim() == 2:
             inputs = inputs.expand(self.weight.shape[0], -1, -1)
-        product: Tensor = _ThinProduct.apply(inputs, self.weight)  # type: ignore[no-untyped-call]
+        product: Tensor = _ThinProduct.apply(inputs, self.weight)
         return product if self.bias is None else product + self.bias
 
 
