@@ -49,9 +49,9 @@ BUDGET, EVERY = 100_000, 1000
 EVALUATION_SEEDS = 1_000_000
 
 GSAC_SETTINGS: dict[str, Any] = {
-    **{"n_envs": 16, "learning_starts": 500, "batch_size": 512, "learning_rate": 4e-3, "gradient_steps": 4},
-    **{"tau": 0.3, "gamma": 0.98, "max_grad_norm": None},
-    "policy_kwargs": {"n_critics": 1, "net_arch": {"pi": [], "qf": [64, 64]}},
+    **{"n_envs": 8, "learning_starts": 500, "batch_size": 256, "learning_rate": 8e-3, "gradient_steps": 4, "tau": 0.2},
+    **{"target_entropy": "auto_0.9", "max_grad_norm": None},
+    "policy_kwargs": {"n_critics": 1, "critic_layer_norm": False, "net_arch": {"pi": [64], "qf": [64, 64]}},
 }
 """Arguments that differ from the defaults, and ``n_envs``."""
 
