@@ -49,7 +49,7 @@ BUDGET, EVERY = 100_000, 1000
 EVALUATION_SEEDS = 1_000_000
 
 GSAC_SETTINGS: dict[str, Any] = {
-    **{"n_envs": 8, "learning_starts": 500, "batch_size": 256, "learning_rate": 8e-3, "gradient_steps": 4, "tau": 0.2},
+    **{"n_envs": 8, "learning_starts": 500, "batch_size": 512, "learning_rate": 1e-2, "gradient_steps": 2, "tau": 0.2},
     **{"target_entropy": "auto_0.9", "max_grad_norm": None},
     "policy_kwargs": {"n_critics": 1, "critic_layer_norm": False, "net_arch": {"pi": [64], "qf": [64, 64]}},
 }
@@ -229,7 +229,8 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in sorted((row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED), key=lambda row: row["seed"]):
+    reported = [row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED and not row.get("superseded")]
+    for row in sorted(reported, key=lambda row: row["seed"]):
         groups.setdefault(json.dumps([row["algo"], row["settings"]], sort_keys=True), []).append(row)
     for group in sorted(groups.values(), key=lambda group: median(group, "training")):
         first, solved = group[0], [row for row in group if row["solved"]]
