@@ -8,7 +8,7 @@
 A variation is a list of constructor arguments that differ from the defaults; ``policy.X=Y`` sets ``policy_kwargs[X]``.
 Each run is one process on one thread and appends one line to the results, with its whole configuration; a run that
 stands there is not run again. Seeds from 100 up are for tuning, those below for reporting; rows marked ``superseded``
-are reported seeds of an earlier commit, whose failures led to a change and which therefore stand for nothing else.
+are reported seeds of an earlier commit, whose failures led to a change, or that were run again on a later one.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ import gsac
 from gsac import cli
 from gsac.algorithms.reinforce import BASELINES
 from gsac.networks.heads import HEADS
+from gsac.training.acceleration import MODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -60,8 +61,8 @@ def test_every_argument_and_value_that_it_names_exists():
     names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## Temperature")[1].split("## Command line")[0]))
     kinds = (gsac.GSAC, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer)
     arguments = {name for kind in kinds for name in signature(kind.__init__).parameters}
-    assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS}
-    assert set(gsac.ESTIMATORS) <= names
+    assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS, *MODES}
+    assert {*gsac.ESTIMATORS, *MODES} <= names
 
 
 def test_every_argument_and_baseline_of_reinforce_that_it_names_exists():
