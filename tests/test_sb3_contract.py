@@ -323,7 +323,7 @@ def test_replay_buffers_are_saved_and_loaded(tmp_path):
     model.save_replay_buffer(tmp_path / "buffer")
     other = cartpole(n_steps=3)
     other.load_replay_buffer(tmp_path / "buffer")
-    assert type(other.replay_buffer) is DeviceReplayBuffer
+    assert type(other.replay_buffer) is NStepReplayBuffer
     assert np.array_equal(other.replay_buffer.actions[:40], model.replay_buffer.actions[:40])
     assert other.learn(30)._n_updates == 10
 

@@ -22,7 +22,8 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
     """Remembers whether the buffer's class was the user's choice, and tells those of this package of n-step returns.
 
     Where the user chose none, transitions are stored on the device of the networks, unless that is a GPU and they take
-    more than half of its free memory; then in SB3's buffers, on the host.
+    more than half of its free memory; then in SB3's buffers, on the host. For returns of several steps on the CPU it is
+    SB3's as well, if it has one.
     """
 
     _chosen_buffer_class: type[ReplayBuffer] | None = None
@@ -36,7 +37,7 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
                 k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
             }
         chosen_by_user = self.replay_buffer_class is not None
-        if not chosen_by_user and self._fits_on_the_device():
+        if not chosen_by_user and not self._sb3_sums_rewards() and self._fits_on_the_device():
             self.replay_buffer_class = DeviceReplayBuffer
         if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
             raise ValueError(
@@ -49,6 +50,11 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
         else:
             super()._setup_model()
         self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
+
+    def _sb3_sums_rewards(self) -> bool:
+        """Whether SB3 has a buffer of its own for returns of several steps, which its users expect, and no GPU waits."""
+        in_arrays = not isinstance(self.observation_space, spaces.Dict)
+        return self.device.type == "cpu" and self.n_steps > 1 and in_arrays
 
     def _fits_on_the_device(self) -> bool:
         if self.device.type == "cpu":

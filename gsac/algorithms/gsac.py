@@ -63,7 +63,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     :param train_freq: steps between updates; with "episode" beside the number, episodes
     :param gradient_steps: updates each time; -1 for as many as there were steps, over all environments
     :param replay_buffer_class: an SB3 replay buffer, or :class:`gsac.PrioritizedReplayBuffer`; if None,
-        :class:`gsac.DeviceReplayBuffer`, or one of SB3's where that takes more than half of a GPU's free memory
+        :class:`gsac.DeviceReplayBuffer`, or one of SB3's where that takes more than half of a GPU's free memory, and for
+        n-step returns on the CPU
     :param replay_buffer_kwargs: for its constructor
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics

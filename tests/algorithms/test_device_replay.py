@@ -33,6 +33,7 @@ def on_device(env="CartPole-v1", policy="MlpPolicy", **kwargs):
 def roomy_gpu(monkeypatch):
     """Buffers are chosen as if there were a GPU with room, and made on the CPU."""
     monkeypatch.setattr(buffers.ChosenBuffer, "_fits_on_the_device", lambda model: True)
+    monkeypatch.setattr(buffers.ChosenBuffer, "_sb3_sums_rewards", lambda model: False)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,8 @@ def test_on_the_cpu_it_is_chosen_and_shows_arrays_as_sb3s_buffers_do():
     for each in (model, with_dict):
         assert type(each.learn(30).replay_buffer) is DeviceReplayBuffer
         assert isinstance(each.replay_buffer.actions, np.ndarray)
+    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is NStepReplayBuffer
+    assert type(GSAC("MultiInputPolicy", env, n_steps=3, **QUICK).replay_buffer) is DeviceReplayBuffer
     assert model.replay_buffer.observations[:30].any()
     assert with_dict.replay_buffer.next_observations["vector"][:30].any()
     model.replay_buffer.rewards[:] = 7.0

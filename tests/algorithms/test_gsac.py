@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from problems import Match
 from stable_baselines3 import SAC, HerReplayBuffer
-from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.envs import BitFlippingEnv
@@ -158,7 +158,7 @@ def test_an_own_replay_buffer_class_is_kept():
 
     model = GSAC("MlpPolicy", "CartPole-v1", replay_buffer_class=OwnBuffer, **QUICK)
     assert type(model.replay_buffer) is OwnBuffer
-    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is DeviceReplayBuffer
+    assert type(GSAC("MlpPolicy", "CartPole-v1", n_steps=3, **QUICK).replay_buffer) is NStepReplayBuffer
 
 
 def test_a_failed_save_keeps_the_older_file(tmp_path):

@@ -10,7 +10,7 @@ from problems import Allowed, Match
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as maskable_evaluate_policy
 from stable_baselines3 import HerReplayBuffer
-from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -152,7 +152,7 @@ def test_where_nothing_is_to_choose_the_coefficient_rests():
 
 
 WAYS = {
-    "n-step": ({"n_steps": 3}, lambda env: env, DeviceReplayBuffer),
+    "n-step": ({"n_steps": 3}, lambda env: env, NStepReplayBuffer),
     "sb3": ({"replay_buffer_class": ReplayBuffer}, lambda env: env, ReplayBuffer),
     "sb3 dict": ({"replay_buffer_class": DictReplayBuffer}, lambda env: env, DictReplayBuffer),
     "sb3 normalised": ({"replay_buffer_class": ReplayBuffer}, VecNormalize, ReplayBuffer),
