@@ -81,8 +81,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
-    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, unless None; where episodes seldom end, the critics' errors
-        are rare and large
+    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, unless None; where episodes seldom
+        end, the critics' errors are rare and large
     :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
         are small, unless the environment variable ``OMP_NUM_THREADS`` is set
     :param acceleration: how updates run. ``"eager"``: one operation after the other. ``"compile"``: the losses and their
