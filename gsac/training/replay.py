@@ -33,7 +33,7 @@ class DeviceReplayBuffer(ReplayBuffer):
     :param buffer_size: transitions, over all environments
     :param observation_space: arrays or a ``Dict`` of such
     :param action_space: of the environment
-    :param device: of the storage and the samples; to set the attribute moves them
+    :param device: of the storage and the samples; they move if the attribute is set
     :param n_envs: environments
     :param optimize_memory_usage: store each observation once; for one step, and without ``handle_timeout_termination``
     :param handle_timeout_termination: a time limit ends the episode, but not its value
@@ -92,19 +92,23 @@ class DeviceReplayBuffer(ReplayBuffer):
 
     @property
     def device(self) -> torch.device:
-        """Where transitions are stored; to set it moves them."""
+        """Where transitions are stored; if it is set, they move at the next :meth:`sample`."""
         return self._device
 
     @device.setter
     def device(self, device: torch.device) -> None:
-        if self._rows is None:
-            self._device = device
-        elif device != self._device:
-            self._allocate(device, self._flushed.contents(self._n_used))
+        self._device = device
+
+    def _move(self) -> None:
+        """To the device that was set since. Not before it is needed: whoever only looks at a loaded buffer needs no GPU."""
+        assert self._rows is not None
+        if self._rows.device != self._device:
+            self._allocate(self._device, self._flushed.contents(self._n_used))
 
     @property
     def storage(self) -> DeviceRows | None:
-        """Another one after ``device`` was set, even to the same device again."""
+        """Another one after ``device`` was set to another."""
+        self._move()
         return self._rows
 
     @property
@@ -180,7 +184,8 @@ class DeviceReplayBuffer(ReplayBuffer):
         outcomes = waiting["outcomes"][at]
         outcomes[:, REWARD], outcomes[:, DONE], outcomes[:, TIMEOUT] = reward, done, 0.0
         if self.handle_timeout_termination:
-            outcomes[:, TIMEOUT] = [info.get("TimeLimit.truncated", False) for info in infos]
+            truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+            outcomes[:, TIMEOUT] = truncated.reshape(self.n_envs)
         rows.n_waiting += 1
         self.pos += 1
         if self.pos == self.buffer_size:
@@ -238,6 +243,7 @@ class DeviceReplayBuffer(ReplayBuffer):
             host by numpy, so that every sample is read from the device and sent there again
         :raises ValueError: nothing is stored
         """
+        self._move()
         self.flush()
         if self._n_drawable == 0:
             raise ValueError("There is nothing to sample: add() transitions to the replay buffer first.")

@@ -416,11 +416,11 @@ def test_what_does_not_fit_is_refused_with_numbers_before_anything_is_allocated(
         ValueError, match=r"1,000 transitions takes 52,000 bytes .*10,000 bytes .*buffer_size=96 "
     ) as no:
         buffer.device = torch.device("cuda")
+        buffer.sample(1)
     assert "optimize_memory_usage=True" in str(no.value)
     assert "replay_buffer_class=stable_baselines3.common.buffers.ReplayBuffer" in str(no.value)
     assert replay_memory.replay_bytes(96, room, action) <= 5000
-    assert buffer.device.type == "cpu"
-    assert buffer.actions.shape == (1000, 1, 1)
+    assert isinstance(buffer.actions, np.ndarray)  # still where it was
     with pytest.warns(UserWarning, match="1,000 transitions takes 52,000 bytes"):
         DeviceReplayBuffer(1000, room, action, device="cpu")
 
@@ -440,3 +440,14 @@ def test_what_does_not_fit_is_refused_with_numbers_before_anything_is_allocated(
 def test_what_is_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
         make(**kwargs)
+
+
+def test_a_buffer_can_be_looked_at_and_added_to_where_the_device_that_was_set_is_not():
+    buffer = DeviceReplayBuffer(10, spaces.Box(-1, 1, (4,)), spaces.Discrete(2), device="cpu")
+    row = (np.ones((1, 4)), np.zeros((1, 4)), np.ones((1, 1)), np.array([2.0]), np.array([0.0]))
+    buffer.device = torch.device("meta")
+    buffer.add(*row, [{"TimeLimit.truncated": np.array([1.0])}])  # as SB3's users extend one buffer by another
+    assert buffer.device.type == "meta"
+    assert buffer.observations[0].tolist() == [[1.0] * 4]
+    assert buffer.timeouts[0].tolist() == [1.0]
+    assert buffer.sample(3).rewards.device.type == "meta"
