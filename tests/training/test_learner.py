@@ -320,3 +320,17 @@ def test_any_number_of_learners_can_be_compiled():
         learner.compile("aot_eager")
         with torch.no_grad():
             learner.critic_loss(make_batch(policy), learner.ent_coef)
+
+
+@pytest.mark.parametrize("head", ["linear", "action_in"])
+def test_the_actor_follows_the_critics_as_they_were_before_their_step(head):
+    """However far the critics move, the actor's step is the one that it makes beside critics that stand still."""
+    ends = []
+    for critics_move in (True, False):
+        torch.manual_seed(0)
+        policy, learner = make_learner(policy_kwargs={"critic_head": head})
+        policy.critic.optimizer.param_groups[0]["lr"] = 1.0 if critics_move else 0.0
+        torch.manual_seed(1)
+        learner.step(make_batch(policy))
+        ends.append(snapshot(policy.actor))
+    assert all(a.equal(b) for a, b in zip(*ends, strict=True))
