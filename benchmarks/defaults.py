@@ -60,18 +60,25 @@ def configuration(variation: str) -> dict[str, Any]:
 
 def changed(config: dict[str, Any], variation: str) -> dict[str, Any]:
     """The configuration with the variation's changes."""
-    for change in filter(None, variation.split(",")):
-        name, _, text = change.partition("=")
-        try:
-            value = json.loads(text.replace(";", ","))
-        except json.JSONDecodeError:
-            value = text
+    for name, value in changes(variation):
         scope = config["policy_kwargs"] if name.startswith("policy.") else config
         name = name.removeprefix("policy.")
         if name not in scope:
             raise SystemExit(f"{name!r} is not a setting: choose from {', '.join(scope)}.")
         scope[name] = value
     return config
+
+
+def changes(variation: str) -> list[tuple[str, Any]]:
+    """What a variation such as ``n_steps=3,policy.net_arch=[64;64]`` says: names and values."""
+    found = []
+    for change in filter(None, variation.split(",")):
+        name, _, text = change.partition("=")
+        try:
+            found.append((name, json.loads(text.replace(";", ","))))
+        except json.JSONDecodeError:
+            found.append((name, text))
+    return found
 
 
 def run(

@@ -199,7 +199,7 @@ class EvaluateAtSteps(BaseCallback):
         self.waiting = list(steps)
         self.eval_env = eval_env
         self.episodes = episodes
-        self.curve: list[dict[str, float]] = []
+        self.curve: list[dict[str, Any]] = []
         self.steps_made = 0
 
     def evaluate(self, episodes: int) -> experiment.Evaluation:
@@ -219,11 +219,15 @@ class EvaluateAtSteps(BaseCallback):
     def _on_training_end(self) -> None:
         self._catch_up(self.model.num_timesteps)
 
+    def point(self) -> dict[str, Any]:
+        """What is kept of an evaluation, beside its step."""
+        return {"mean": self.evaluate(self.episodes).mean}
+
     def _catch_up(self, steps_made: int) -> None:
-        mean = None
+        point = None
         while self.waiting and self.waiting[0] <= steps_made:
-            mean = self.evaluate(self.episodes).mean if mean is None else mean
-            self.curve.append({"step": self.waiting.pop(0), "mean": mean})
+            point = self.point() if point is None else point
+            self.curve.append({"step": self.waiting.pop(0)} | point)
 
 
 def evaluation_steps(total_timesteps: int) -> list[int]:

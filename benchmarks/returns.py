@@ -1,0 +1,183 @@
+"""What do the algorithms reach, and how soon? Trains each on each problem and seed, with evaluations at fixed steps.
+
+    python benchmarks/returns.py --problems CartPole-v1 Acrobot-v1 --entrants "GSAC, preset" DQN --seeds 0 1 2 3 4
+    python benchmarks/returns.py --problems LunarLander-v3 --entrants "GSAC, preset" --seeds 211 748 \
+        --variation n_steps=5 --variation gamma=0.995,policy.net_arch=[128;128] --results search.jsonl
+    python benchmarks/returns.py --list
+
+A run is one process on one thread and appends one line to the results, with its whole configuration; a run that stands
+there is not run again, and one that was stopped starts anew. An evaluation is 20 whole episodes with the deterministic
+policy and 20 with the stochastic one, on seeds that were never used before. ``final`` is the last of them, ``area`` their
+mean over the run. Seeds from 100 up are for tuning, those below for reporting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import platform
+import statistics
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import defaults
+from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
+from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+
+from gsac.compare import EvaluateAtSteps
+from gsac.experiment import evaluate_model, versions
+from gsac.processes import Failure, available_cores, run_in_processes
+from gsac.run_file import RunFile
+
+RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
+EPISODES = 20
+EVALUATION_SEEDS = 1_000_000
+FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "source"]
+"""Of the settings, as a line names them."""
+
+KINDS = ("deterministic", "stochastic")
+IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
+"""The entries of a run's line that tell it from other runs."""
+
+
+class EvaluateBothWays(EvaluateAtSteps):
+    """Keeps the returns of the deterministic and of the stochastic policy, and the CPU time that they took.
+
+    :param eval_env: as many environments as there are episodes, so that each plays one from its beginning to its end
+    """
+
+    def __init__(self, steps: Sequence[int], eval_env: VecEnv, seed: int) -> None:
+        super().__init__(steps, eval_env, EPISODES)
+        self.next_seed = EVALUATION_SEEDS * (1 + seed)
+        self.cpu_seconds = 0.0
+
+    def point(self) -> dict[str, Any]:
+        """The returns by kind of policy."""
+        start = time.process_time()
+        sync_envs_normalization(self.training_env, self.eval_env)
+        returns = {}
+        for kind in KINDS:
+            self.eval_env.seed(self.next_seed)
+            self.next_seed += EPISODES
+            returns[kind] = evaluate_model(self.model, self.eval_env, EPISODES, kind == "deterministic").returns
+        self.cpu_seconds += time.process_time() - start
+        return returns
+
+
+def described(problem: str, label: str, settings: Settings, seed: int, variation: str = "") -> dict[str, Any]:
+    """The first half of a run's line: everything that is known beforehand."""
+    return {
+        **{"problem": problem, "label": label, "variation": variation, "seed": seed},
+        **{name: getattr(settings, name) for name in FIELDS},
+        "settings_from": settings.source,
+        "configuration": configuration(settings),
+    }
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains and evaluates: the run's whole line."""
+    problem = PROBLEMS[job["problem"]]
+    settings = Settings(**{name: job[name] for name in FIELDS}, source=job["settings_from"])
+    wall, cpu = time.perf_counter(), time.process_time()
+    model, eval_env = build(problem, settings, job["seed"], EPISODES)
+    steps = range(problem.every, settings.timesteps + 1, problem.every)
+    evaluations = EvaluateBothWays(steps, eval_env, job["seed"])
+    model.learn(settings.timesteps, callback=evaluations)
+    means = {kind: [statistics.fmean(point[kind]) for point in evaluations.curve] for kind in KINDS}
+    return job | {
+        "curve": evaluations.curve,
+        "final": {kind: means[kind][-1] for kind in KINDS},
+        "area": {kind: statistics.fmean(means[kind]) for kind in KINDS},
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "wall_seconds": round(time.perf_counter() - wall, 1),
+        "evaluation_seconds": round(evaluations.cpu_seconds, 1),
+        "updates": model._n_updates,
+        "versions": versions() | {name: version(name) for name in ("sb3-contrib", "sb3-soft", "rl-zoo3")},
+        "machine": f"{platform.machine()}, {available_cores()} cores, one thread a run",
+        "commit": defaults.commit(),
+    }
+
+
+def identity(row: dict[str, Any]) -> str:
+    return json.dumps({name: row[name] for name in IDENTITY}, sort_keys=True, default=str)
+
+
+def varied(settings: Settings, variation: str) -> Settings:
+    """The settings with a variation's changes, ``timesteps``, ``n_envs`` and ``env_wrapper`` among them."""
+    changes = settings.arguments | {"policy_kwargs": dict(settings.arguments.get("policy_kwargs", {}))}
+    for name, value in defaults.changes(variation):
+        if name in ("timesteps", "n_envs", "env_wrapper"):
+            settings = dataclasses.replace(settings, **{name: value})
+        elif name.startswith("policy."):
+            changes["policy_kwargs"][name.removeprefix("policy.")] = value
+        else:
+            changes[name] = value
+    if not changes["policy_kwargs"]:
+        del changes["policy_kwargs"]
+    return dataclasses.replace(settings, arguments=changes)
+
+
+def jobs(
+    problems: Sequence[str], entrants: Sequence[str], seeds: Sequence[int], variations: Sequence[str] = ("",)
+) -> list[dict[str, Any]]:
+    """The first half of each run's line, seed by seed over everything else. Who cannot enter a problem is left out."""
+    chosen = [
+        (problem, label, varied(settings, variation), variation)
+        for problem in problems
+        for label in entrants
+        for variation in variations
+        if (settings := ENTRANTS[label](PROBLEMS[problem])) is not None
+    ]
+    return [
+        described(problem, label, settings, seed, variation)
+        for seed in seeds
+        for problem, label, settings, variation in chosen
+    ]
+
+
+def run_missing(todo: Sequence[dict[str, Any]], results: RunFile, n_processes: int) -> list[str]:
+    """Appends every run that does not stand in the results; says which failed, and why."""
+    known = {identity(row) for row in results.read()}
+    failed = []
+
+    def note(job: dict[str, Any], outcome: dict[str, Any] | Failure) -> None:
+        name = f"{job['problem']}: {job['label']} {job['variation']} seed {job['seed']}"
+        if isinstance(outcome, Failure):
+            failed.append(name)
+            print(f"{name}: {outcome.message}", flush=True)
+            return
+        results.append(outcome)
+        curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in outcome["curve"])
+        print(f"{name}: {outcome['final']} ({curve}) {outcome['cpu_seconds']} s", flush=True)
+
+    run_in_processes(run, [job for job in todo if identity(job) not in known], n_processes, note)
+    return failed
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
+    parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="ENTRANT")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument(
+        "--variation", action="append", default=[], help="NAME=VALUE,... on top of the entrants' settings"
+    )
+    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--list", action="store_true", help="print problems and entrants, and stop")
+    args = parser.parse_args(arguments)
+    if args.list:
+        print("\n".join([*PROBLEMS, "", *ENTRANTS]))
+        return
+    todo = jobs(args.problems, args.entrants, args.seeds, args.variation or [""])
+    failed = run_missing(todo, RunFile(args.results), args.jobs)
+    if failed:
+        raise SystemExit(f"{len(failed)} runs failed; the same command tries them again: {'; '.join(failed)}.")
+
+
+if __name__ == "__main__":
+    main()

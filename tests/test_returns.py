@@ -1,0 +1,109 @@
+"""The comparison of returns: what a run's line holds, which runs are made, and that none is made twice."""
+
+import json
+import statistics
+
+import arena
+import pytest
+import returns
+from arena import ENTRANTS, PROBLEMS, Settings
+
+from gsac.run_file import RunFile
+
+SHORT = "timesteps=2000,learning_starts=100,train_freq=500,gradient_steps=1"
+
+
+@pytest.fixture(scope="module")
+def line():
+    (job,) = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT])
+    return returns.run(job)
+
+
+def test_a_line_holds_forty_whole_episodes_for_each_evaluation_and_their_means(line):
+    assert [point["step"] for point in line["curve"]] == [1000, 2000]
+    for kind in returns.KINDS:
+        episodes = [point[kind] for point in line["curve"]]
+        assert [len(each) for each in episodes] == [20, 20]
+        assert all(1 <= length <= 500 for each in episodes for length in each)  # a reward of 1 a step
+        assert line["final"][kind] == statistics.fmean(episodes[-1])
+        assert line["area"][kind] == pytest.approx(statistics.fmean(episodes[0] + episodes[1]))
+    assert line["updates"] == 4
+    assert 0 < line["evaluation_seconds"] < line["cpu_seconds"]
+
+
+def test_every_evaluation_starts_from_seeds_of_its_own():
+    _, eval_env = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", {}, 10, ""), 0, returns.EPISODES)
+    seen = []
+    seed = eval_env.seed
+    eval_env.seed = lambda first: seen.append(first) or seed(first)
+    job = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [3], [SHORT])[0]
+    model, _ = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 2000, ""), 3, 1)
+    model.learn(500, callback=returns.EvaluateBothWays([100, 200, 500], eval_env, seed=3))
+    assert seen == [4_000_000 + 20 * i for i in range(6)]
+
+
+def test_a_line_tells_every_argument_the_defaults_too(line):
+    assert line["configuration"]["learning_rate"] == 1e-3
+    assert line["configuration"]["learning_starts"] == 100
+    assert line["configuration"]["policy_kwargs"]["critic_layer_norm"] is True
+    assert line["arguments"] == {"learning_starts": 100, "train_freq": 500, "gradient_steps": 1}
+
+
+def test_what_is_in_the_file_is_not_run_again_but_another_setting_is(line, tmp_path, capsys):
+    file = RunFile(tmp_path / "returns.jsonl")
+    file.append(line)
+    todo = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT, f"{SHORT},gamma=0.9"])
+    assert returns.run_missing(todo, file, 1) == []
+    assert [row["configuration"]["gamma"] for row in file.read()] == [0.99, 0.9]
+    assert capsys.readouterr().out.count("seed 100") == 1
+    assert returns.run_missing(todo, file, 1) == []
+    assert len(file.read()) == 2
+
+
+def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys):
+    todo = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [f"{SHORT},gamma=7", SHORT])
+    file = RunFile(tmp_path / "returns.jsonl")
+    (failed,) = returns.run_missing(todo, file, 1)
+    assert "gamma=7" in failed
+    assert "gamma" in capsys.readouterr().out
+    assert len(file.read()) == 1
+
+
+def test_variations_change_arguments_budget_and_policy():
+    settings = Settings("gsac", {"n_steps": 3, "policy_kwargs": {"net_arch": [64]}}, 10_000, "")
+    changed = returns.varied(settings, "timesteps=500,n_envs=4,n_steps=5,policy.n_critics=1,policy.net_arch=[32;32]")
+    assert (changed.timesteps, changed.n_envs) == (500, 4)
+    assert changed.arguments == {"n_steps": 5, "policy_kwargs": {"net_arch": [32, 32], "n_critics": 1}}
+    assert settings.arguments == {"n_steps": 3, "policy_kwargs": {"net_arch": [64]}}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_whoever_enters_can_be_built_and_takes_the_problems_actions(problem):
+    for label, settings_for in ENTRANTS.items():
+        settings = settings_for(PROBLEMS[problem])
+        if settings is None:
+            continue
+        model, eval_env = arena.build(PROBLEMS[problem], settings, seed=0, n_eval_envs=1)
+        assert model.action_space == eval_env.action_space, label
+        continuous = label == "SAC, continuous actions"
+        assert hasattr(model.action_space, "low") == continuous, label
+        json.dumps(arena.configuration(settings))
+        assert settings.timesteps % PROBLEMS[problem].every == 0, "the last step is an evaluation"
+
+
+def test_only_factorised_algorithms_enter_where_actions_have_several_parts():
+    entered = {label for label, settings in ENTRANTS.items() if settings(PROBLEMS["HalfCheetah-v5, 7 bins"])}
+    assert entered.isdisjoint({"DQN", "QRDQN", "SDSAC"})
+    assert {"PPO", "SAC, continuous actions", "REINFORCE", "GSAC, defaults"} <= entered
+
+
+def test_the_zoos_settings_are_read_as_they_stand_there():
+    settings = arena.from_the_zoo("qrdqn", PROBLEMS["LunarLander-v3"])
+    assert settings.arguments["learning_rate"] == "linear:1.5e-3:0"
+    assert settings.arguments["policy_kwargs"] == {"net_arch": [256, 256], "n_quantiles": 170}
+    assert settings.timesteps == 100_000
+    cheetah = arena.from_the_zoo("ppo", PROBLEMS["HalfCheetah-v5, 7 bins"])
+    assert cheetah.normalize
+    assert cheetah.arguments["policy_kwargs"]["activation_fn"] == "ReLU"
+    assert "zoo" in cheetah.source
+    assert arena.from_the_zoo("ppo", PROBLEMS["Pairs, MultiBinary(20)"]).source == "SB3 defaults"
