@@ -20,6 +20,7 @@ from gsac.algorithms.weights import SUFFIX
 from gsac.files import atomic_write
 from gsac.flags import JSON, NOT_FLAGS, train_command
 from gsac.onnx_export import export_onnx
+from gsac.presets import Preset, preset
 from gsac.processes import available_cores
 from gsac.run_file import RunFile
 
@@ -134,6 +135,7 @@ def run_train(command: Any) -> None:
     checkpoint_every = getattr(command, "checkpoint_every", 0)
     if checkpoint_every < 0:
         fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
+    settings = preset(command.env) if command.preset else None
     accepted = signature(experiment.ALGORITHMS[command.algo].__init__).parameters.keys() - NOT_FLAGS
     run = experiment.Run(
         algo=command.algo,
@@ -147,11 +149,15 @@ def run_train(command: Any) -> None:
         arguments={f.name: getattr(command, f.name) for f in fields(command) if f.name in accepted},
         n_eval_episodes=command.eval_episodes,
         checkpoint_every=checkpoint_every,
+        env_wrapper=command.env_wrapper,
+        preset=settings.name if settings is not None else None,
     )
     try:
         prepared = experiment.prepare(run)
     except (ValueError, TypeError, AssertionError) as error:
         fail(str(error))
+    if settings is not None:
+        print(f"gsac: {settings.told(vars(command))}", flush=True)
     train(prepared, command.progress_bar)
 
 
@@ -263,7 +269,9 @@ def parse(argv: list[str]) -> Any:
     """The command that the arguments ask for. Ends the program with one line and exit code 2 where they are wrong."""
     algo = _option(argv, "--algo") or "gsac"
     resumes = argv[:1] == ["train"] and _option(argv, "--resume") is not None
-    train = Resume if resumes else train_command(algo if algo in experiment.ALGORITHMS else "gsac")
+    algo = algo if algo in experiment.ALGORITHMS else "gsac"
+    settings = None if resumes else asked_preset(argv, algo)
+    train = Resume if resumes else train_command(algo, settings.flags() if settings is not None else None)
     commands = {"train": train, "evaluate": Evaluate, "export": Export, "compare": Compare}
     if argv and not argv[0].startswith("-") and argv[0] not in commands:
         hint = _did_you_mean(argv[0], commands)
@@ -287,6 +295,30 @@ def parse(argv: list[str]) -> Any:
         flags = [f"--{f.name.replace('_', '-')}" for f in fields(command)]
         fail(f"{unknown[0]!r} is not an option.{_did_you_mean(unknown[0], flags)} See gsac {argv[0]} --help.")
     return command
+
+
+def asked_preset(argv: list[str], algo: str) -> Preset | None:
+    """The preset that ``gsac train ENV --preset`` asks for; None without the flag, or where the arguments are wrong.
+
+    Ends the program with one line and exit code 2 where there is none.
+    """
+    if argv[:1] != ["train"] or "--preset" not in argv:
+        return None
+    rest = [argument for argument in argv[1:] if argument not in ("-h", "--help")]
+    train: Any = train_command(algo)
+    try:  # which of the words is the environment, only the parser knows
+        with contextlib.redirect_stderr(io.StringIO()):
+            command, unknown = tyro.cli(train, args=rest, return_unknown_args=True)
+    except SystemExit:  # the parser will find the same again
+        return None
+    if unknown or not command.preset:
+        return None
+    if algo != "gsac":
+        fail(f"--preset has settings of gsac, not of {algo}: leave out --preset, or --algo {algo}.")
+    try:
+        return preset(command.env)
+    except ValueError as error:
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

@@ -6,6 +6,7 @@ import json
 import platform
 import statistics
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.checkpoint import Checkpoint, resume
 from gsac.files import atomic_write
+from gsac.wrappers import wrap
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
@@ -57,13 +59,26 @@ class Evaluation:
         return statistics.pstdev(self.returns)
 
 
-def check_env(env_id: str) -> None:
-    """:raises ValueError: Gymnasium has no environment of this name, with what it would suggest"""
+def check_env(env_id: str, wrappers: Any = None) -> None:
+    """:raises ValueError: Gymnasium has no environment of this name, with what it would suggest, or it takes no such
+    wrappers
+    """
     try:
-        gymnasium.make(env_id).close()
+        env = gymnasium.make(env_id)
     except (gymnasium.error.Error, ImportError, AttributeError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(f"The environment {env_id!r} cannot be made: {reason}") from None
+    try:
+        wrap(env, wrappers)
+    except Exception as error:  # of whatever kind a wrapper raises
+        raise ValueError(f"The environment {env_id!r} cannot be wrapped: {error}") from None
+    finally:
+        env.close()
+
+
+def make_envs(env_id: str, n_envs: int, seed: int | None, wrappers: Any) -> VecEnv:
+    """The environments side by side, each in its wrappers; see :func:`gsac.wrappers.wrap`."""
+    return make_vec_env(env_id, n_envs, seed, wrapper_class=partial(wrap, wrappers=wrappers))
 
 
 def check_device(device: str) -> None:
@@ -101,6 +116,8 @@ class Run:
     :param arguments: of the algorithm's constructor
     :param n_eval_episodes: of the final evaluation; those on the way take half as many
     :param checkpoint_every: steps from one checkpoint to the next, 0 for none; GSAC only
+    :param env_wrapper: around each environment, as :func:`gsac.wrappers.wrap` reads them
+    :param preset: the name of the preset that the settings are from
     """
 
     algo: str
@@ -114,6 +131,8 @@ class Run:
     arguments: dict[str, Any] = field(default_factory=dict)
     n_eval_episodes: int = 20
     checkpoint_every: int = 10_000
+    env_wrapper: Any = None
+    preset: str | None = None
 
 
 @dataclass
@@ -158,16 +177,17 @@ class Prepared:
 def prepare(run: Run) -> Prepared:
     """Makes the environments and the model.
 
-    :raises ValueError: an unknown environment or device, an argument out of range, or a folder that holds a run already
+    :raises ValueError: an unknown environment, wrapper or device, an argument out of range, or a folder that holds a run
+        already
     :raises TypeError: an argument of the wrong kind
     :raises AssertionError: an action space that the algorithm does not support
     """
-    check_env(run.env)
+    check_env(run.env, run.env_wrapper)
     check_device(run.device)
     if (run.folder / "config.json").exists():
         raise ValueError(f"{run.folder} holds a run already: choose another --logdir, or remove it.")
     seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1) if run.seed is None else run.seed
-    env = make_vec_env(run.env, run.n_envs, seed)
+    env = make_envs(run.env, run.n_envs, seed, run.env_wrapper)
     policy = policy_for(env.observation_space) if run.policy == "auto" else run.policy
     model = ALGORITHMS[run.algo](policy, env, seed=seed, device=run.device, **run.arguments)
     run = replace(run, seed=seed, policy=policy)
@@ -187,11 +207,11 @@ def prepare_to_go_on(folder: Path, device: str = "auto") -> Prepared:
             "--checkpoint-every steps."
         )
     config = run_config(folder / CHECKPOINT)
-    run = Run(**{f.name: config[f.name] for f in fields(Run)} | {"folder": folder})
-    check_env(run.env)
+    run = Run(**{f.name: config[f.name] for f in fields(Run) if f.name in config} | {"folder": folder})
+    check_env(run.env, run.env_wrapper)
     assert run.seed is not None
     eval_env, evaluations = evaluate_on_the_way(run)
-    env = make_vec_env(run.env, run.n_envs, run.seed)
+    env = make_envs(run.env, run.n_envs, run.seed, run.env_wrapper)
     model = resume(folder / CHECKPOINT, env, callbacks=[evaluations], device=device)
     if model.remaining_timesteps == 0:
         raise ValueError(f"The run in {folder} has made all of its {run.total_timesteps} steps.")
@@ -201,7 +221,8 @@ def prepare_to_go_on(folder: Path, device: str = "auto") -> Prepared:
 def evaluate_on_the_way(run: Run) -> tuple[VecEnv, EvalWithMasksCallback]:
     """The environment of the evaluations, and the callback that makes them."""
     assert run.seed is not None
-    eval_env = ALGORITHMS[run.algo]._wrap_env(make_vec_env(run.env, 1, run.seed + EVALUATION_SEED_OFFSET))
+    eval_env = make_envs(run.env, 1, run.seed + EVALUATION_SEED_OFFSET, run.env_wrapper)
+    eval_env = ALGORITHMS[run.algo]._wrap_env(eval_env)
     return eval_env, EvalWithMasksCallback(
         eval_env,
         best_model_save_path=str(run.folder),
@@ -215,7 +236,7 @@ def evaluate_on_the_way(run: Run) -> tuple[VecEnv, EvalWithMasksCallback]:
 def load(
     path: Path, env_id: str | None, seed: int, device: str, algo: str | None = None
 ) -> tuple[BaseAlgorithm, str, VecEnv]:
-    """The model of a run's folder or of a file in it, the name of its environment, and a fresh one.
+    """The model of a run's folder or of a file in it, the name of its environment, and a fresh one in the run's wrappers.
 
     :param env_id: the environment, where no ``config.json`` beside the model tells it
     :param seed: of the environment, and of the actions where they are sampled
@@ -223,11 +244,12 @@ def load(
     :raises ValueError: no model there, or no environment known, or one that does not fit the model
     """
     file = model_file(path)
-    env_id = env_id or run_config(file).get("env")
+    config = run_config(file)
+    env_id, wrappers = env_id or config.get("env"), config.get("env_wrapper")
     if env_id is None:
         raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
-    check_env(env_id)
-    model = load_model(file, make_vec_env(env_id, 1, seed), device, algo)
+    check_env(env_id, wrappers)
+    model = load_model(file, make_envs(env_id, 1, seed, wrappers), device, algo)
     env = model.get_env()
     assert env is not None
     model.set_random_seed(seed)  # of the sampled actions; loading had set the training's
@@ -242,10 +264,11 @@ def load_to_export(path: Path, env_id: str | None, algo: str | None = None) -> A
     :raises ValueError: no model there, or an environment that does not fit the model
     """
     file = model_file(path)
-    env_id = env_id or run_config(file).get("env")
+    config = run_config(file)
+    env_id, wrappers = env_id or config.get("env"), config.get("env_wrapper")
     if env_id is not None:
-        check_env(env_id)
-    return load_model(file, None if env_id is None else make_vec_env(env_id, 1), "cpu", algo)
+        check_env(env_id, wrappers)
+    return load_model(file, None if env_id is None else make_envs(env_id, 1, None, wrappers), "cpu", algo)
 
 
 def model_file(path: Path) -> Path:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import types
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import field, make_dataclass
+from functools import partial
 from inspect import getdoc, signature
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -16,6 +19,7 @@ from gsac import experiment
 from gsac.algorithms.reinforce import BASELINES
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.wrappers import EXAMPLE
 
 CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
 """Constructor arguments that take one of a table's names."""
@@ -24,6 +28,13 @@ NAMES = {"estimator": ESTIMATORS}
 """Constructor arguments that take one of a table's names, or something else: the help lists the names."""
 
 CHECKPOINTS = "Steps between checkpoints, which hold the replay buffer as far as it is filled; 0 for none."
+
+ENV_WRAPPER = f"Wrappers around each environment, the first innermost, in JSON: '{EXAMPLE}'."
+
+PRESET = (
+    "Start from the settings that this environment has in gsac/presets.yml: they become the defaults shown here, and "
+    "every flag beside it wins over them. --policy-kwargs and --env-wrapper replace the whole of the preset's."
+)
 
 NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
 """Constructor arguments that the command line does not pass on, or has a flag of its own for."""
@@ -34,14 +45,17 @@ JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
     instance_from_str=lambda words: json.loads(words[0]),
-    is_instance=lambda value: value is None or isinstance(value, dict),
+    is_instance=lambda value: value is None or isinstance(value, dict | list | str),
     str_from_instance=lambda value: [json.dumps(value)],
 )
 """Dictionaries are written as JSON: --policy-kwargs '{"net_arch": [256, 256]}'."""
 
 
-def train_command(algo: str) -> type:
-    """A dataclass whose fields are what ``gsac train --algo ALGO`` takes."""
+def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
+    """A dataclass whose fields are what ``gsac train --algo ALGO`` takes.
+
+    :param defaults: values by field, such as a preset's, in the place of the constructor's defaults
+    """
     algorithm = experiment.ALGORITHMS[algo]
     described = _parameter_docs(getdoc(algorithm) or "")
     own: list[Any] = [
@@ -64,6 +78,8 @@ def train_command(algo: str) -> type:
             _flag(str, "MlpPolicy, CnnPolicy, MultiInputPolicy, or auto by the observations."),
             field(default="auto"),
         ),
+        ("preset", _flag(bool, PRESET), field(default=False)),
+        ("env_wrapper", _flag(Annotated[Any, JSON], ENV_WRAPPER), field(default=None)),
         ("progress_bar", _flag(bool, "Show the progress."), field(default=True)),
     ]
     if algo == "gsac":
@@ -74,6 +90,9 @@ def train_command(algo: str) -> type:
         if name not in NOT_FLAGS and kind is not None:
             names = f" The names are {', '.join(NAMES[name])}." if name in NAMES else ""
             own.append((name, _flag(kind, described[name] + names), field(default=parameter.default)))
+    for i, (name, kind, *_) in enumerate(own):
+        if defaults and name in defaults:
+            own[i] = (name, kind, field(default_factory=partial(deepcopy, defaults[name])))
     command = make_dataclass("Train", own)
     command.__doc__ = (
         "Train an agent, with evaluations on the way; keeps the last model and the best. "

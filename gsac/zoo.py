@@ -4,8 +4,8 @@
     python -m gsac.zoo enjoy --algo gsac --env CartPole-v1 --no-render
     python -m gsac.zoo train --algo gsac --env CartPole-v1 -optimize --n-trials 50
 
-Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are :data:`hyperparams` of this
-module, which the zoo reads as it reads its own; elsewhere name it ``-conf gsac.zoo``.
+Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are those of :mod:`gsac.presets`, as
+:data:`hyperparams` of this module, which the zoo reads as it reads its own; elsewhere name it ``-conf gsac.zoo``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from gsac import presets
 from gsac.algorithms.gsac import GSAC
 
-hyperparams: dict[str, dict[str, Any]] = {
-    "default": {"policy": "MlpPolicy", "n_timesteps": 50_000},
-    "CartPole-v1": {"policy": "MlpPolicy", "n_timesteps": 15_000},
-    "Acrobot-v1": {"policy": "MlpPolicy", "n_timesteps": 50_000},
-    "LunarLander-v3": {"policy": "MlpPolicy", "n_timesteps": 50_000, "n_steps": 3},
-}
-"""What the zoo builds GSAC with; everything else is the constructor's default. The name is the zoo's."""
+hyperparams: dict[str, dict[str, Any]] = presets.read()
+"""What the zoo builds GSAC with: the file of :mod:`gsac.presets`. The name is the zoo's."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 COMMANDS = ("train", "enjoy")

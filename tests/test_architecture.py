@@ -18,6 +18,7 @@ FLOORS = {
     "networks": 2,
     "optimizer": 2,
     "policies": 2,
+    "wrappers": 2,
     "training": 3,
     "algorithms": 4,
     "callbacks": 4,
@@ -25,6 +26,7 @@ FLOORS = {
     "experiment": 5,
     "onnx_export": 5,
     "peers": 5,
+    "presets": 5,
     "processes": 5,
     "run_file": 5,
     "compare": 5,
@@ -39,7 +41,7 @@ NOT_ON_3 = (
     "stable_baselines3.common.vec_env",
     "stable_baselines3.common.off_policy",
 )
-OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable"}
+OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable", "yaml"}
 OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

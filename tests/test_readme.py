@@ -41,7 +41,10 @@ def trained_with_masks():
 @pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1])
 def test_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(code.replace("15_000", "1_200"), trained_with_masks() if "action_masks" in code else {})
+    exec(
+        code.replace("15_000", "1_200").replace("tuned.total_timesteps", "1_200"),
+        trained_with_masks() if "action_masks" in code else {},
+    )
 
 
 def test_ci_runs_the_readmes_test_command_as_it_stands():

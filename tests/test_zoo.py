@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import yaml
 from optuna.trial import FixedTrial
 
 from gsac import GSAC, zoo
@@ -88,13 +87,6 @@ def test_a_trial_becomes_arguments_that_the_constructor_takes():
     model = GSAC("MlpPolicy", "CartPole-v1", buffer_size=1000, device="cpu", **arguments)
     assert (model.gamma, model.batch_size, model.n_steps, model.policy.net_arch) == (0.99, 64, 3, [256, 256])
     assert model._target_entropy_schedule(1.0) == 0.5
-
-
-def test_the_settings_are_plain_and_the_constructors():
-    for settings in zoo.hyperparams.values():
-        assert yaml.safe_load(yaml.safe_dump(settings)) == settings
-        arguments = {name: value for name, value in settings.items() if name not in ("policy", "n_timesteps")}
-        GSAC(settings["policy"], "CartPole-v1", buffer_size=1000, device="cpu", **arguments)
 
 
 def test_another_command_is_answered_with_the_known_ones(tmp_path):
