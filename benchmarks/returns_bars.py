@@ -125,21 +125,23 @@ BARS: dict[str, Bar] = {
 
 
 def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
-    """Whether the bar is met; not, as soon as one condition fails, and None while runs are missing that could decide it.
+    """Whether the bar is met; None while seeds of our own are missing, or rivals that could still decide it.
 
     :param field: everything on the problem
     """
     own = [entrant for entrant in field if entrant.label == bar.label and bar.steps in (None, entrant.timesteps)]
     if not own:
         return None, f"{bar.label} missing"
-    (entrant, missing) = (own[-1], returns_rows.missing_seeds(own[-1]))
+    entrant = own[-1]
+    missing = returns_rows.missing_seeds(entrant)
     verdicts = [condition(entrant, field) for condition in bar.conditions]
     figures = [f"IQM {curves.with_interval(entrant.finals)}", *(figures for _, figures in verdicts)]
     if missing:
         figures.insert(0, f"seeds {', '.join(map(str, missing))} missing")
         return None, "; ".join(figures)
     states = [state for state, _ in verdicts]
-    return False if False in states else None if None in states else True, "; ".join(figures)
+    decided = False if False in states else None if None in states else True
+    return decided, "; ".join(figures)
 
 
 def table(entrants: Sequence[Entrant]) -> str:

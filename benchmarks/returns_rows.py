@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,9 +31,6 @@ LABELS = (
     "SAC, continuous actions",
 )
 """In the order of the tables; others follow in the order of the file."""
-
-SAME_SETTINGS = ("n_envs", "normalize", "arguments", "configuration")
-"""The entries of a row that may not differ between the seeds of one entrant."""
 
 
 @dataclass(frozen=True)
@@ -148,18 +144,18 @@ def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
     for seed in seeds:
         if seeds.count(seed) > 1:
             raise ValueError(f'{name}: seed {seed} stands there twice. Write "superseded": "why" into one of the rows.')
-    for what in ("settings", "evaluation steps"):
-        if len({_same(run, what) for run in runs}) > 1:
+    known = set.intersection(*(set(run.get("configuration", ())) for run in runs))  # arguments come with later versions
+    settings = [
+        [run["n_envs"], run["normalize"], run["arguments"], {name: run["configuration"][name] for name in known}]
+        for run in runs
+    ]
+    steps = [[point["step"] for point in run["curve"]] for run in runs]
+    for what, found in (("settings", settings), ("evaluation steps", steps)):
+        if any(one != found[0] for one in found):
             raise ValueError(
                 f'{name}: seeds {", ".join(map(str, sorted(seeds)))} have different {what}. Write "superseded": "why" '
                 "into the older rows, or give them another label."
             )
-
-
-def _same(run: dict[str, Any], what: str) -> str:
-    if what == "settings":
-        return json.dumps({name: run.get(name) for name in SAME_SETTINGS}, sort_keys=True)
-    return json.dumps([point["step"] for point in run["curve"]])
 
 
 def group_of(problem: str) -> str:

@@ -84,6 +84,10 @@ def test_seeds_that_do_not_belong_together_are_an_error():
     first, second = rows("Acrobot-v1", "DQN", [1.0, 2.0])
     with pytest.raises(ValueError, match="seeds 0, 1 have different settings"):
         returns_rows.entrants([first, second | {"n_envs": 4}])
+    old, new = {"configuration": {"tau": 1}}, {"configuration": {"tau": 1, "resets": None}}
+    assert len(returns_rows.entrants([first | old, second | new])) == 1
+    with pytest.raises(ValueError, match="seeds 0, 1 have different settings"):
+        returns_rows.entrants([first | old, second | {"configuration": {"tau": 2}}])
     with pytest.raises(ValueError, match="seeds 0, 1 have different evaluation steps"):
         returns_rows.entrants([first, row("Acrobot-v1", "DQN", 1, 2.0, evaluations=[0.0, 1.0, 2.0])])
 
