@@ -1,4 +1,4 @@
-"""Writes the tables of the README and of ``docs/`` from the files under ``results/``.
+"""Writes the tables of the README and of ``docs/``, and the learning curves, from the files under ``results/``.
 
 python benchmarks/readme.py
 """
@@ -18,6 +18,9 @@ import estimator_quality
 import jang_table
 import prioritized
 import reinforce
+import returns_pictures
+import returns_report
+import returns_rows
 import step_speed
 import update_cost
 import wall_time
@@ -25,7 +28,10 @@ import wall_time
 from gsac import curves
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "speed")))
+DOCUMENTS = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "results", "speed")),
+)
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -162,6 +168,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,
+    "returns_bars": returns_report.bars,
+    "returns_compact": returns_report.compact_table,
+    "returns_normalized": returns_report.normalized,
+    "returns_estimators": returns_report.estimators,
+    "returns_classic": partial(returns_report.group_tables, "classic"),
+    "returns_minatar": partial(returns_report.group_tables, "minatar"),
+    "returns_large": partial(returns_report.group_tables, "large"),
     "sb3_suite": sb3_suite,
 }
 
@@ -177,5 +190,6 @@ def filled(text: str) -> str:
 
 
 if __name__ == "__main__":
+    returns_pictures.draw_all(returns_rows.load(), RESULTS)
     for document in DOCUMENTS:
         document.write_text(filled(document.read_text()))

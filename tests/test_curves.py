@@ -66,3 +66,15 @@ def test_curves_are_drawn_for_one_seed_and_for_more_labels_than_colours(tmp_path
     curves.draw(tmp_path / "curves.png", runs, threshold=2.0)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_interval_over_tasks_draws_each_tasks_runs_apart():
+    # the middle two of four: from (0 + 10) / 2 to (1 + 12) / 2, but from 5.5 to 6 if whole runs were drawn
+    assert curves.interval_over_tasks(np.array([[0.0, 12.0], [1.0, 10.0]])) == (5.0, 6.5)
+
+
+def test_a_picture_of_the_same_data_is_the_same_bytes(tmp_path):
+    runs = {"a": [run(seed, [seed, 10, 10]) for seed in range(3)]}
+    for name in ("first.png", "second.png"):
+        curves.draw(tmp_path / name, runs, threshold=2.0)
+    assert (tmp_path / "first.png").read_bytes() == (tmp_path / "second.png").read_bytes()

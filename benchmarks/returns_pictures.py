@@ -1,0 +1,189 @@
+"""The learning curves of ``returns.py``'s runs, one picture for each group of problems."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import returns_bars
+import returns_rows
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from returns_rows import LABELS, OURS, Entrant
+
+from gsac import curves
+from gsac.files import atomic_write
+
+COLOURS = {
+    OURS: "#d62728",
+    "GSAC, defaults": "#ff9d3a",
+    "GSAC, preset, gumbel_softmax": "#e377c2",
+    "GSAC, preset, straight_through_gumbel": "#3b49c4",
+    "GSAC, preset, rloo": "#bcbd22",
+    "GSAC, preset, local_expectation": "#0b6e4f",
+    "GSAC, preset, expected": "#111111",
+    "SDSAC": "#2ca02c",
+    "DQN": "#1f77b4",
+    "QRDQN": "#17becf",
+    "PPO": "#9467bd",
+    "REINFORCE": "#8c564b",
+    "SAC, continuous actions": "#7f7f7f",
+}
+VARIATION = f"{OURS}, "
+LOGARITHMIC_FROM = 5
+"""Times that the longest budget of a problem is the shortest: from there on equal steps would hide the short runs."""
+
+STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.edgecolor": "0.4"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What one file shows: the problems of some groups, and on them the variations of our preset or everything else."""
+
+    name: str
+    groups: tuple[str, ...]
+    variations: bool = False
+
+    @property
+    def file(self) -> str:
+        return f"returns_{self.name}.png"
+
+    def shows(self, entrant: Entrant) -> bool:
+        if entrant.label == OURS:
+            return True
+        return entrant.label.startswith(VARIATION) == self.variations
+
+
+PICTURES = (
+    *(Picture(group, (group,)) for group in returns_rows.PLANS),
+    Picture("estimators", tuple(returns_rows.PLANS), variations=True),
+)
+
+
+def panels(picture: Picture, entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
+    """Problem -> what is drawn of it; problems of which nothing but our preset could be shown as a variation are left out."""
+    found: dict[str, list[Entrant]] = {}
+    for problem in returns_rows.problems(entrant.problem for entrant in entrants):
+        shown = [entrant for entrant in entrants if entrant.problem == problem and picture.shows(entrant)]
+        compared = not picture.variations or any(entrant.label != OURS for entrant in shown)
+        if shown and compared and returns_rows.group_of(problem) in picture.groups:
+            found[problem] = shown
+    return found
+
+
+def fingerprint(picture: Picture, entrants: Sequence[Entrant]) -> str:
+    """Of everything that the picture shows; it stands in the file, which says so whether it is up to date."""
+    shown = []
+    for problem, field in panels(picture, entrants).items():
+        lines = [
+            (entrant.label, entrant.timesteps, *(array.tolist() for array in entrant.curve())) for entrant in field
+        ]
+        bar = returns_bars.BARS.get(problem)
+        shown.append((problem, lines, bar and (bar.line, bar.steps)))
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+def colours(entrants: Sequence[Entrant]) -> dict[str, str]:
+    """A colour for each label, the same in all pictures; labels without one of their own have a paler one."""
+    others = sorted({entrant.label for entrant in entrants} - COLOURS.keys())
+    pale = matplotlib.colormaps["Set2"]
+    return COLOURS | {label: to_hex(pale(i % 8)) for i, label in enumerate(others)}
+
+
+def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
+    """The picture as a PNG. There has to be something to show."""
+    shown, colour = panels(picture, entrants), colours(entrants)
+    columns = min(len(shown), 2 if len(shown) <= 4 else 3)
+    rows = math.ceil(len(shown) / columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(0.6 + 5.0 * columns, 1.2 + 3.3 * rows), dpi=110, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+        for i, (problem, field) in enumerate(shown.items()):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            _panel(axes, problem, field, colour)
+            if i % columns:
+                axes.set_ylabel("")
+            if i + columns < len(shown) and axes.get_xscale() == "linear":
+                axes.set_xlabel("")
+        present = {entrant.label for field in shown.values() for entrant in field}
+        handles = [
+            Line2D([], [], color=colour[label], linewidth=_width(label) + 0.5, label=label)
+            for label in [*LABELS, *sorted(present - {*LABELS})]
+            if label in present
+        ]
+        if any(_line(problem) is not None for problem in shown):
+            handles.append(Line2D([], [], **BAR, label="the bar and its budget"))
+        widest = 0.7 + 0.085 * max(len(str(handle.get_label())) for handle in handles)  # inches
+        fitting = int(figure.get_figwidth() / widest)
+        figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(fitting, 4)), frameon=False)
+        episodes = next(iter(shown.values()))[0].episodes
+        first = "Interquartile mean over seeds, 95% bootstrap interval"
+        second = f"deterministic policy, {episodes} episodes an evaluation"
+        figure.suptitle(f"{first}{'; ' if columns > 1 else chr(10)}{second}", fontsize=11)
+        return curves.png(figure, about=fingerprint(picture, entrants))
+
+
+BAR = {"color": "0.25", "linestyle": (0, (5, 3)), "linewidth": 1.3, "marker": "D", "markersize": 5}
+
+
+def _panel(axes: Axes, problem: str, field: Sequence[Entrant], colour: dict[str, str]) -> None:
+    budgets = [entrant.timesteps for entrant in field]
+    longest = {entrant.label: entrant.timesteps for entrant in field}  # they come by budget
+    for entrant in reversed(field):  # our own on top
+        curves.draw_curve(
+            axes,
+            *entrant.curve(),
+            color=colour[entrant.label],
+            linewidth=_width(entrant.label),
+            linestyle="-" if entrant.timesteps == longest[entrant.label] else ":",
+        )
+    n = sorted(len(entrant.runs) for entrant in field)
+    axes.set_title(f"{problem} ({curves.seeds(n[-1]) if n[0] == n[-1] else f'{n[0]} to {n[-1]} seeds'})")
+    curves.dress(axes, max(budgets))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    if max(budgets) >= LOGARITHMIC_FROM * min(budgets):
+        axes.set_xscale("log")
+        axes.set_xlabel("steps in the environment, logarithmic")
+        axes.set_xlim(min(entrant.curve()[0][0] for entrant in field), max(budgets))
+        axes.xaxis.set_minor_formatter("")
+    axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:g}k" if steps else "0")
+    bar = returns_bars.BARS.get(problem)
+    if bar is not None and bar.line is not None:
+        end = bar.steps or max(budgets)
+        axes.axhline(bar.line, color=BAR["color"], linestyle=BAR["linestyle"], linewidth=BAR["linewidth"], zorder=1)
+        if end <= max(budgets):
+            axes.plot([end], [bar.line], color=BAR["color"], marker="D", markersize=5, clip_on=False, zorder=6)
+
+
+def _line(problem: str) -> float | None:
+    bar = returns_bars.BARS.get(problem)
+    return bar.line if bar else None
+
+
+def _width(label: str) -> float:
+    return 2.4 if label == OURS else 1.5
+
+
+def draw_all(entrants: Sequence[Entrant], folder: Path) -> list[Path]:
+    """Draws all pictures for which there are runs.
+
+    :return: those that changed; a file that holds the same bytes is left alone
+    """
+    changed = []
+    for picture in PICTURES:
+        if not panels(picture, entrants):
+            continue
+        path, drawn = folder / picture.file, draw(picture, entrants)
+        if not path.exists() or path.read_bytes() != drawn:
+            with atomic_write(path) as file:
+                file.write(drawn)
+            changed.append(path)
+    return changed

@@ -1,0 +1,196 @@
+"""What ``returns.py`` has found: tables of all runs, the bars, scores over several problems, and learning curves.
+
+    python benchmarks/returns_report.py                                   # prints all tables
+    python benchmarks/returns_report.py --results again.jsonl --pictures . # of other runs, and draws their curves
+    python benchmarks/returns_report.py --random                          # measures uniform actions, and stops
+
+``python benchmarks/readme.py`` writes tables and pictures to their places.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import returns_bars
+import returns_pictures
+import returns_rows
+import returns_scores
+from returns_rows import LABELS, OURS, PLANS, Entrant
+
+from gsac import curves
+
+HEADER = (
+    "algorithm",
+    "steps",
+    "return at the end, by seed",
+    "median",
+    "IQM [95% interval]",
+    "IQM, stochastic",
+    "IQM on the way",
+    "CPU seconds, median",
+)
+COMPACT = (OURS, "GSAC, defaults", "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE", "SAC, continuous actions")
+"""The columns of the README's table."""
+
+
+def numbers(seeds: Sequence[int]) -> str:
+    """The seeds in words.
+
+    >>> numbers([0, 1, 2, 3]), numbers([0, 2]), numbers([4])
+    ('seeds 0 to 3', 'seeds 0, 2', 'seed 4')
+    """
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+
+
+def iqm(scores: np.ndarray) -> str:
+    return f"{curves.interquartile_mean(scores):.4g}"
+
+
+def row(entrant: Entrant) -> str:
+    """One line of a problem's table; planned seeds that did not run are called missing in their place."""
+    planned = returns_rows.plan_of(entrant.problem).seeds
+    finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
+    seeds = sorted({*planned, *entrant.seeds})
+    each = ", ".join(f"{finals[seed]:.4g}" if seed in finals else "missing" for seed in seeds)
+    if seeds != list(planned):
+        each += f" ({numbers(seeds)})"
+    training = statistics.median(run["cpu_seconds"] - run["evaluation_seconds"] for run in entrant.runs)
+    cells = (
+        entrant.label,
+        f"{entrant.timesteps:,}",
+        each,
+        f"{np.median(entrant.finals):.4g}",
+        curves.with_interval(entrant.finals),
+        iqm(entrant.figures("final", "stochastic")),
+        iqm(entrant.figures("area")),
+        f"{training:.0f}",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def problem_table(problem: str, field: Sequence[Entrant]) -> str:
+    """All entrants on one problem, with those that were planned and are missing.
+
+    :param field: everything on the problem
+    """
+    plan = returns_rows.plan_of(problem)
+    if not field:
+        return f"### {problem}\n\nmissing"
+    lines = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *map(row, field)]
+    present = {entrant.label for entrant in field}
+    absent = [label for label in plan.labels if label not in present]
+    lines += [f"| {label} |{' missing |' * (len(HEADER) - 1)}" for label in absent]
+    episodes = sorted({entrant.episodes for entrant in field})
+    caption = (
+        f"{numbers(plan.seeds).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
+        f"Settings: {'; '.join(settings(field))}."
+    )
+    seeds = " ".join(map(str, plan.seeds))
+    command = f"python benchmarks/returns.py --problems {shlex.quote(problem)} --seeds {seeds} --results again.jsonl"
+    return "\n\n".join([f"### {problem}", "\n".join(lines), caption, f"To replicate: `{command}`"])
+
+
+def settings(field: Sequence[Entrant]) -> list[str]:
+    """Where each entrant's settings are from."""
+    return list(dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field))
+
+
+def group(name: str, entrants: Sequence[Entrant]) -> str:
+    """The picture and the tables of a group of problems, for a page of ``docs/``."""
+    shown = returns_rows.problems((entrant.problem for entrant in entrants), name)
+    parts = [problem_table(problem, of_problem(problem, entrants)) for problem in shown]
+    return "\n\n".join([*picture_link(name, entrants), *parts])
+
+
+def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
+    """The picture of this name as a page of ``docs/`` shows it, if there is anything in it."""
+    (picture,) = (picture for picture in returns_pictures.PICTURES if picture.name == name)
+    if not returns_pictures.panels(picture, entrants):
+        return []
+    return [f"![learning curves](../benchmarks/results/{picture.file})"]
+
+
+def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT) -> str:
+    """A line for each problem: interquartile means with their intervals, and the steps where they are not ours.
+
+    An entrant has the budget that we have on the problem if it ran with it, else its longest.
+    """
+    lines = [f"| environment | steps | {' | '.join(columns)} |", "|---|---" + "|---" * len(columns) + "|"]
+    for problem in returns_rows.problems(entrant.problem for entrant in entrants):
+        field = of_problem(problem, entrants)
+        bar = returns_bars.BARS.get(problem)
+        ours = chosen(OURS, bar.steps if bar else None, field)
+        steps = ours.timesteps if ours else None
+        cells = [cell(problem, label, steps, field) for label in columns]
+        lines.append(f"| {problem} | {f'{steps:,}' if steps else 'missing'} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) -> str:
+    entrant = chosen(label, steps, field)
+    if entrant is None:
+        return "missing" if label in returns_rows.plan_of(problem).labels else "-"
+    text = curves.with_interval(entrant.finals)
+    return text if entrant.timesteps == steps else f"{text} ({entrant.timesteps:,} steps)"
+
+
+def chosen(label: str, steps: int | None, field: Sequence[Entrant]) -> Entrant | None:
+    """The entrant of this label with so many steps; if there is none, with the most."""
+    of_label = [entrant for entrant in field if entrant.label == label]
+    return next((entrant for entrant in of_label if entrant.timesteps == steps), of_label[-1] if of_label else None)
+
+
+def of_problem(problem: str, entrants: Sequence[Entrant]) -> list[Entrant]:
+    return [entrant for entrant in entrants if entrant.problem == problem]
+
+
+def bars(path: Path = returns_rows.RESULTS) -> str:
+    return returns_bars.table(returns_rows.load(path))
+
+
+def compact_table(path: Path = returns_rows.RESULTS) -> str:
+    return compact(returns_rows.load(path))
+
+
+def estimators(path: Path = returns_rows.RESULTS) -> str:
+    """Our preset with each estimator, and the picture."""
+    entrants = returns_rows.load(path)
+    variations = [label for label in LABELS if label == OURS or label.startswith(returns_pictures.VARIATION)]
+    return "\n\n".join([*picture_link("estimators", entrants), compact(entrants, variations)])
+
+
+def normalized(path: Path = returns_rows.RESULTS) -> str:
+    return returns_scores.table(returns_rows.load(path), returns_scores.anchors())
+
+
+def group_tables(name: str, path: Path = returns_rows.RESULTS) -> str:
+    return group(name, returns_rows.load(path))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=returns_rows.RESULTS)
+    parser.add_argument("--pictures", type=Path, help="the folder to draw learning curves in")
+    parser.add_argument("--random", action="store_true", help="measure the returns of uniform actions, and stop")
+    args = parser.parse_args(arguments)
+    if args.random:
+        returns_scores.measure()
+        return
+    entrants = returns_rows.load(args.results)
+    scores = returns_scores.table(entrants, returns_scores.anchors())
+    tables = [returns_bars.table(entrants), compact(entrants), scores, *(group(name, entrants) for name in PLANS)]
+    print("\n\n".join(tables))
+    if args.pictures:
+        for path in returns_pictures.draw_all(entrants, args.pictures):
+            print(f"\n{path}")
+
+
+if __name__ == "__main__":
+    main()

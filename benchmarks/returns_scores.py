@@ -1,0 +1,110 @@
+"""Scores that add up over the classic problems: 0 is a policy that draws its actions uniformly, 1 is "solved".
+
+The returns of uniform actions are measured by ``python benchmarks/returns_report.py --random``; a problem counts as solved at
+Gymnasium's ``reward_threshold``. The interquartile mean over all problems and seeds, with a bootstrap that draws each
+problem's seeds apart, is that of Agarwal et al. 2021, https://arxiv.org/abs/2108.13264.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import returns_rows
+from returns_rows import Entrant
+
+from gsac import curves
+from gsac.compare import reward_threshold
+from gsac.experiment import versions
+from gsac.files import atomic_write
+
+RANDOM = Path(__file__).parent / "results" / "random_returns.json"
+EPISODES = 100
+
+
+def random_returns(env_id: str, episodes: int) -> list[float]:
+    """The returns of whole episodes of uniform actions, seeded from 0 up."""
+    env = gymnasium.make(env_id)
+    env.action_space.seed(0)
+    returns = []
+    for seed in range(episodes):
+        env.reset(seed=seed)
+        total, over = 0.0, False
+        while not over:
+            _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    env.close()
+    return returns
+
+
+def measure(path: Path = RANDOM, episodes: int = EPISODES, env_ids: Iterable[str] | None = None) -> None:
+    """Writes what a score of 0 and one of 1 stand for, for each classic problem."""
+    measured: dict[str, Any] = {}
+    for env_id in env_ids or returns_rows.PLANS["classic"]:
+        returns = random_returns(env_id, episodes)
+        measured[env_id] = {
+            "random": statistics.fmean(returns),
+            "standard_error": statistics.stdev(returns) / episodes**0.5,
+            "episodes": episodes,
+            "threshold": reward_threshold(env_id),
+        }
+    with atomic_write(path) as file:
+        file.write(json.dumps({"problems": measured, "versions": versions()}, indent=1).encode() + b"\n")
+
+
+def anchors(path: Path = RANDOM) -> dict[str, dict[str, float]]:
+    """Problem -> what was measured."""
+    return json.loads(path.read_text())["problems"]
+
+
+def normalized(returns: np.ndarray, anchor: dict[str, float]) -> np.ndarray:
+    """Returns as scores.
+
+    >>> normalized(np.array([-200.0, -150.0, -100.0]), {"random": -200.0, "threshold": -100.0})
+    array([0. , 0.5, 1. ])
+    """
+    return (returns - anchor["random"]) / (anchor["threshold"] - anchor["random"])
+
+
+def table(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -> str:
+    """For each problem the interquartile mean of the scores, and the one over all problems for those that entered all.
+
+    Of a label's budgets on one problem the longest counts; over all problems, the seeds that it has on each of them.
+    """
+    header = ["algorithm", *problems, "all [95% interval]", "seeds"]
+    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
+    for label in dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems):
+        longest = {entrant.problem: entrant for entrant in entrants if entrant.label == label}  # they come by budget
+        cells = [label]
+        for problem, anchor in problems.items():
+            entrant = longest.get(problem)
+            cells.append("missing")
+            if entrant is not None:
+                score = curves.interquartile_mean(normalized(entrant.finals, anchor))
+                cells[-1] = f"{score:.2f} ({entrant.timesteps:,})"
+        cells += over_all([longest.get(problem) for problem in problems], list(problems.values()))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) if len(lines) > 2 else "missing"
+
+
+def over_all(entrants: Sequence[Entrant | None], anchors: Sequence[dict[str, float]]) -> tuple[str, str]:
+    """The interquartile mean over problems and seeds with its interval, and the seeds."""
+    present = [entrant for entrant in entrants if entrant is not None]
+    seeds = sorted(set.intersection(*(set(entrant.seeds) for entrant in present))) if present else []
+    if len(present) < len(entrants) or not seeds:
+        return "missing", "missing"
+    scores = np.stack(
+        [
+            normalized(entrant.finals[np.isin(entrant.seeds, seeds)], anchor)
+            for entrant, anchor in zip(present, anchors, strict=True)
+        ],
+        axis=1,
+    )
+    low, high = curves.interval_over_tasks(scores)
+    return f"{curves.interquartile_mean(scores.ravel()):.2f} [{low:.2f}, {high:.2f}]", ", ".join(map(str, seeds))
