@@ -31,6 +31,7 @@ FLOORS = {
     "curves": 5,
     "cli": 5,
     "flags": 5,
+    "minatar": 5,
     "zoo": 5,
 }
 NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
@@ -40,7 +41,7 @@ NOT_ON_3 = (
     "stable_baselines3.common.off_policy",
 )
 OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable"}
-OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript"}
+OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript", "minatar"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
