@@ -6,6 +6,7 @@ from gsac.callbacks import GradientDiagnostics
 from gsac.checkpoint import Checkpoint, resume
 from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
+from gsac.networks.small_cnn import SmallCNN
 from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
 from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
@@ -35,6 +36,7 @@ __all__ = [
     "PrioritizedDictReplayBuffer",
     "PrioritizedReplayBuffer",
     "Reinforce",
+    "SmallCNN",
     "__version__",
     "resume",
 ]

@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_nor
 from gsac import experiment
 from gsac.algorithms.arguments import check_choice
 from gsac.estimators import ESTIMATORS
-from gsac.peers import PEERS, Settings, peer_arguments, peer_settings
+from gsac.peers import PEERS, Settings, peer_arguments, peer_settings, with_fitting_extractor
 from gsac.processes import Failure, run_in_processes
 from gsac.run_file import RunFile
 
@@ -161,8 +161,9 @@ def build(contender: Contender, env_id: str, seed: int) -> tuple[BaseAlgorithm, 
         gamma = arguments.get("gamma", 0.99)
         env = VecNormalize(env, gamma=gamma)
         eval_env = VecNormalize(eval_env, training=False, norm_reward=False)
+    env = algorithms()[contender.algo]._wrap_env(env)  # images channels first, as the policies see them
     if contender.algo in PEERS:
-        arguments = peer_arguments(arguments)
+        arguments = with_fitting_extractor(peer_arguments(arguments), env.observation_space)
     policy = experiment.policy_for(env.observation_space)
     model = algorithms()[contender.algo](policy, env, seed=seed, device="cpu", **arguments)
     return model, model._wrap_env(eval_env)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.torch_layers import NatureCNN
 
+from gsac.networks.small_cnn import fitting_extractor
 from gsac.schedules import parse_schedule
 
 PEERS: dict[str, type[BaseAlgorithm]] = {"dqn": DQN, "ppo": PPO}
@@ -114,3 +117,15 @@ def peer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
         name: parse_schedule(value, name) if name in SCHEDULED and isinstance(value, str) else value
         for name, value in arguments.items()
     }
+
+
+def with_fitting_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
+    """The arguments, and for images that SB3 refuses as too small an extractor that reads them, unless one is given.
+
+    :param space: of the observations, images channels first
+    """
+    extractor = fitting_extractor(NatureCNN, space)
+    if extractor is NatureCNN:
+        return arguments
+    policy_kwargs = {"features_extractor_class": extractor} | (arguments.get("policy_kwargs") or {})
+    return arguments | {"policy_kwargs": policy_kwargs}

@@ -22,6 +22,7 @@ from gsac.action_codec import ActionCodec
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import HEADS, fitting_head
+from gsac.networks.small_cnn import check_extractor, fitting_extractor
 from gsac.optimizer import FusedAdam
 
 
@@ -33,7 +34,7 @@ class GSACPolicy(BasePolicy):
     :param lr_schedule: remaining progress -> learning rate; the optimisers start with its value at 1
     :param net_arch: widths of the hidden layers, a list for both or ``dict(pi=[...], qf=[...])``; [64, 64] by default
     :param activation_fn: between the layers
-    :param features_extractor_class: observation -> features
+    :param features_extractor_class: observation -> features; by default the class's own
     :param features_extractor_kwargs: for its constructor
     :param normalize_images: divide images by 255
     :param optimizer_class: of actor and critics; by default :class:`gsac.optimizer.FusedAdam`
@@ -44,7 +45,7 @@ class GSACPolicy(BasePolicy):
         ``"action_in"``, an MLP over features and action; ``"auto"``, the first for ``Discrete`` actions, the second for
         several choices at once
     :param critic_layer_norm: layer normalisation in the critics
-    :raises ValueError: a number of critics below 1, or an unknown head
+    :raises ValueError: a number of critics below 1, an unknown head, or images that are too small for the extractor
     """
 
     features_extractor_class: type[BaseFeaturesExtractor] = FlattenExtractor
@@ -69,10 +70,12 @@ class GSACPolicy(BasePolicy):
         critic_head: str = "auto",
         critic_layer_norm: bool = True,
     ) -> None:
+        usual = fitting_extractor(type(self).features_extractor_class, observation_space, normalize_images)
+        check_extractor(features_extractor_class or usual, observation_space, normalize_images)
         super().__init__(
             observation_space,
             action_space,
-            features_extractor_class or type(self).features_extractor_class,
+            features_extractor_class or usual,
             features_extractor_kwargs,
             optimizer_class=optimizer_class,
             optimizer_kwargs=optimizer_kwargs,
@@ -204,7 +207,11 @@ MlpPolicy = GSACPolicy
 
 
 class CnnPolicy(GSACPolicy):
-    """:class:`GSACPolicy` for images."""
+    """:class:`GSACPolicy` for images.
+
+    By default SB3's ``NatureCNN`` reads them; where they are smaller than 36 pixels on a side, which it refuses,
+    :class:`gsac.SmallCNN` does.
+    """
 
     features_extractor_class = NatureCNN
 

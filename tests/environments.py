@@ -25,6 +25,29 @@ class Images(gymnasium.Env):
         return observation, float(action == self.target), True, False, {}
 
 
+class Pixel(gymnasium.Env):
+    """A bright pixel is on the left or on the right, in one of four channels. One step an episode."""
+
+    observation_space = spaces.Box(0, 255, (10, 10, 4), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def image(self):
+        image = np.zeros((10, 10, 4), np.uint8)
+        self.right = int(self.np_random.integers(2))
+        image[self.np_random.integers(10), 5 * self.right + self.np_random.integers(5), self.np_random.integers(4)] = (
+            255
+        )
+        return image
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.image(), {}
+
+    def step(self, action):
+        reward = float(action == self.right)
+        return self.image(), reward, True, False, {}
+
+
 class DictObservations(gymnasium.ObservationWrapper):
     """The observation under the key of a dictionary."""
 

@@ -33,6 +33,7 @@ FLOORS = {
     "curves": 5,
     "cli": 5,
     "flags": 5,
+    "minatar": 5,
     "zoo": 5,
 }
 NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
@@ -41,7 +42,7 @@ NOT_ON_3 = (
     "stable_baselines3.common.vec_env",
     "stable_baselines3.common.off_policy",
 )
-OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable", "yaml"}
+OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable", "yaml", "minatar"}
 OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

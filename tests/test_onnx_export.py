@@ -86,6 +86,7 @@ CASES = [
     ("MlpPolicy", spaces.MultiBinary(6), ACTION_SPACES[0]),
     ("CnnPolicy", IMAGE, ACTION_SPACES[1]),
     ("CnnPolicy", spaces.Box(0, 255, (3, 36, 40), np.uint8), ACTION_SPACES[2]),
+    ("CnnPolicy", spaces.Box(0, 255, (10, 10, 4), np.uint8), ACTION_SPACES[0]),
     (
         "MultiInputPolicy",
         spaces.Dict({"vector": spaces.Box(-10, 10, (3,)), "mask": spaces.Discrete(4), "image": IMAGE}),

@@ -19,6 +19,7 @@ from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 from torch import nn
 
 from gsac.estimators import ESTIMATORS
+from gsac.networks.small_cnn import SmallCNN
 from gsac.schedules import SCHEDULES
 from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
 from gsac.training.replay import DeviceReplayBuffer
@@ -39,7 +40,8 @@ TABLES: dict[str, dict[str, Any]] = {
         )
     },
     ":gsac:": {
-        kind.__name__: kind for kind in (DeviceReplayBuffer, PrioritizedReplayBuffer, PrioritizedDictReplayBuffer)
+        kind.__name__: kind
+        for kind in (DeviceReplayBuffer, PrioritizedReplayBuffer, PrioritizedDictReplayBuffer, SmallCNN)
     },
     ":schedule:": dict(SCHEDULES),
     ":estimator:": dict(ESTIMATORS),

@@ -16,6 +16,7 @@ from stable_baselines3.common.policies import (
     BasePolicy,
     MultiInputActorCriticPolicy,
 )
+from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.type_aliases import MaybeCallback, PyTorchObs
 from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
@@ -25,6 +26,7 @@ from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_n
 from gsac.algorithms.base import Algorithm, check_learning_rate
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
+from gsac.networks.small_cnn import fitting_extractor
 from gsac.optimizer import set_learning_rate
 from gsac.schedules import Schedule
 from gsac.training.descent import descend
@@ -56,7 +58,8 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
     ``"linear:1e-2:0"`` that describes one.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class, all of them SB3's for actor and
-        critic; its own ``predict()`` does not know of a ``start``, that of this class does
+        critic; its own ``predict()`` does not know of a ``start``, that of this class does. Images of less than 36
+        pixels on a side are read by :class:`gsac.SmallCNN`
     :param env: the environment, or the name of a registered one
     :param learning_rate: of the policy; a schedule
     :param episodes_per_update: whole episodes in an update; at least as many as environments
@@ -151,6 +154,9 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self._setup_lr_schedule()
         self.set_random_seed(self.seed)
         kwargs = {"share_features_extractor": False} | self.policy_kwargs
+        if self.policy_class is ActorCriticCnnPolicy and kwargs.get("features_extractor_class") is None:
+            normalize_images = kwargs.get("normalize_images", True)
+            kwargs["features_extractor_class"] = fitting_extractor(NatureCNN, self.observation_space, normalize_images)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, use_sde=False, **kwargs
         ).to(self.device)

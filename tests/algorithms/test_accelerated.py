@@ -11,7 +11,7 @@ import tape
 import torch
 import torch._functorch.config
 import torch._inductor.config
-from environments import DictObservations, Images
+from environments import DictObservations, Images, Pixel
 from gymnasium import spaces
 from problems import Allowed, Match
 from stable_baselines3 import HerReplayBuffer
@@ -128,6 +128,7 @@ def test_the_compiler_itself_makes_the_same_with_the_same_noise():
         (lambda: DictObservations(Match(SPACES[1])), 1, {"policy": "MultiInputPolicy"}),
         (lambda: DictObservations(Allowed(SPACES[1], 2)), 1, {"policy": "MultiInputPolicy"}),
         (Images, 1, {"policy": "CnnPolicy", "steps": 32, "policy_kwargs": {"share_features_extractor": True}}),
+        (Pixel, 1, {"policy": "CnnPolicy"}),
         (
             lambda: Match(SPACES[1]),
             1,
@@ -146,6 +147,7 @@ def test_the_compiler_itself_makes_the_same_with_the_same_noise():
         "dictionary",
         "dictionary and masks",
         "images",
+        "small images",
         "stored once",
     ],
 )

@@ -294,9 +294,9 @@ def assert_compiles(learner, batch):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-@pytest.mark.parametrize("kind", ["dictionary", "images"])
+@pytest.mark.parametrize("kind", ["dictionary", "images", "small images"])
 def test_the_losses_of_other_observations_compile_as_well(kind, shared):
-    image = spaces.Box(0, 255, (1, 36, 36), np.uint8)
+    image = spaces.Box(0, 255, (4, 10, 10) if kind == "small images" else (1, 36, 36), np.uint8)
     space = spaces.Dict({"a": OBSERVATIONS, "b": image, "c": spaces.Discrete(3)}) if kind == "dictionary" else image
     policy, learner = make_learner(
         kind=MultiInputPolicy if kind == "dictionary" else CnnPolicy,
