@@ -18,8 +18,6 @@ from typing import Any
 import defaults
 import rl_zoo3
 import yaml
-from gsac.networks.small_cnn import SmallCNN
-from gsac.presets import preset, read
 from sb3_contrib import QRDQN
 from sb3_soft import SDSAC
 from stable_baselines3 import DQN, PPO, SAC
@@ -28,7 +26,9 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from torch import nn
 
 from gsac import experiment
+from gsac.networks.small_cnn import SmallCNN
 from gsac.peers import peer_arguments
+from gsac.presets import preset, read
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     **experiment.ALGORITHMS,
@@ -70,11 +70,13 @@ class Problem:
         return None if self.bins is None else [{"gsac.wrappers.DiscretizeAction": {"bins": self.bins}}]
 
 
-def _minatar(game: str) -> Problem:
-    return Problem("minatar", f"gsac/MinAtar-{game}-v1", MINATAR_STEPS, MINATAR_STEPS // 10, module="gsac.minatar")
-
-
 MINATAR_STEPS = 100_000
+
+
+def _minatar(game: str) -> Problem:
+    return Problem("minatar", f"gsac/MinAtar-{game}-v1", MINATAR_STEPS, MINATAR_STEPS // 5, module="gsac.minatar")
+
+
 PROBLEMS: dict[str, Problem] = {
     "CartPole-v1": Problem(
         "classic",
