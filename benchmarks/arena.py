@@ -52,6 +52,7 @@ class Problem:
     :param module: that registers the environment
     :param bins: into which each dimension of a continuous action is cut; None where actions are discrete already
     :param peers: what others get, by algorithm, where it is not the same budget
+    :param enumerable: whether the joint actions are few enough for the estimator ``"expected"``
     :param zoo_env: the id under which the zoo knows it, where it is another
     """
 
@@ -62,6 +63,7 @@ class Problem:
     module: str | None = None
     bins: int | None = None
     peers: dict[str, int] = field(default_factory=dict)
+    enumerable: bool = True
     zoo_env: str | None = None
 
     @property
@@ -106,11 +108,17 @@ PROBLEMS: dict[str, Problem] = {
     "SpaceInvaders": _minatar("SpaceInvaders"),
     "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 5_000, bins=7),
     "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 10_000, bins=7),
-    "HalfCheetah-v5, 7 bins": Problem("large", "HalfCheetah-v5", 100_000, 10_000, bins=7, zoo_env="HalfCheetah-v4"),
-    "Switches, MultiBinary(20)": Problem("large", "gsac/Switches-v0", 10_000, 1_000, module="problems"),
-    "Switches, MultiBinary(40)": Problem("large", "gsac/Switches40-v0", 20_000, 2_000, module="problems"),
-    "Pairs, MultiBinary(20)": Problem("large", "gsac/Pairs-v0", 10_000, 1_000, module="problems"),
-    "Pairs, MultiBinary(40)": Problem("large", "gsac/Pairs40-v0", 20_000, 2_000, module="problems"),
+    "HalfCheetah-v5, 7 bins": Problem(
+        "large", "HalfCheetah-v5", 100_000, 10_000, bins=7, enumerable=False, zoo_env="HalfCheetah-v4"
+    ),
+    "Switches, MultiBinary(20)": Problem(
+        "large", "gsac/Switches-v0", 10_000, 1_000, module="problems", enumerable=False
+    ),
+    "Switches, MultiBinary(40)": Problem(
+        "large", "gsac/Switches40-v0", 20_000, 2_000, module="problems", enumerable=False
+    ),
+    "Pairs, MultiBinary(20)": Problem("large", "gsac/Pairs-v0", 10_000, 1_000, module="problems", enumerable=False),
+    "Pairs, MultiBinary(40)": Problem("large", "gsac/Pairs40-v0", 20_000, 2_000, module="problems", enumerable=False),
 }
 
 
@@ -236,8 +244,11 @@ ENTRANTS: dict[str, Callable[[Problem], Settings | None]] = {
     "GSAC, preset": gsac_preset,
     **{
         f"GSAC, preset, {estimator}": partial(gsac_preset, estimator=estimator)
-        for estimator in ("gumbel_softmax", "straight_through_gumbel", "expected", "rloo", "local_expectation")
+        for estimator in ("gumbel_softmax", "straight_through_gumbel", "rloo", "local_expectation")
     },
+    "GSAC, preset, expected": lambda problem: (
+        gsac_preset(problem, estimator="expected") if problem.enumerable else None
+    ),
     "REINFORCE": reinforce,
     "DQN": partial(value_based, algo="dqn"),
     "QRDQN": partial(value_based, algo="qrdqn"),
