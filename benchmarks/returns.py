@@ -1,5 +1,6 @@
 """What do the algorithms reach, and how soon? Trains each on each problem and seed, with evaluations at fixed steps.
 
+    python benchmarks/returns.py                      # everything that the report shows; hours
     python benchmarks/returns.py --problems CartPole-v1 Acrobot-v1 --entrants "GSAC, preset" DQN --seeds 0 1 2 3 4
     python benchmarks/returns.py --problems LunarLander-v3 --entrants "GSAC, preset" --seeds 211 748 \
         --variation n_steps=5 --variation gamma=0.995,policy.net_arch=[128;128] --results search.jsonl
@@ -26,6 +27,7 @@ from typing import Any
 
 import defaults
 from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
+from returns_rows import RESULTS, plan_of
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
 from gsac.compare import EvaluateAtSteps
@@ -33,7 +35,6 @@ from gsac.experiment import evaluate_model, versions
 from gsac.processes import Failure, available_cores, run_in_processes
 from gsac.run_file import RunFile
 
-RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
 EPISODES = 20
 EVALUATION_SEEDS = 1_000_000
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "source"]
@@ -122,20 +123,23 @@ def varied(settings: Settings, variation: str) -> Settings:
 
 
 def jobs(
-    problems: Sequence[str], entrants: Sequence[str], seeds: Sequence[int], variations: Sequence[str] = ("",)
+    problems: Sequence[str],
+    entrants: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    variations: Sequence[str] = ("",),
 ) -> list[dict[str, Any]]:
-    """The first half of each run's line, seed by seed over everything else. Who cannot enter a problem is left out."""
-    chosen = [
-        (problem, label, varied(settings, variation), variation)
+    """The first half of each run's line. Who cannot enter a problem is left out.
+
+    :param entrants: those that are planned for the problem if None
+    :param seeds: those that are planned for it if None
+    """
+    return [
+        described(problem, label, varied(settings, variation), seed, variation)
         for problem in problems
-        for label in entrants
+        for seed in (plan_of(problem).seeds if seeds is None else seeds)
+        for label in (plan_of(problem).labels if entrants is None else entrants)
         for variation in variations
         if (settings := ENTRANTS[label](PROBLEMS[problem])) is not None
-    ]
-    return [
-        described(problem, label, settings, seed, variation)
-        for seed in seeds
-        for problem, label, settings, variation in chosen
     ]
 
 
@@ -161,8 +165,8 @@ def run_missing(todo: Sequence[dict[str, Any]], results: RunFile, n_processes: i
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
-    parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, default=list(ENTRANTS), metavar="ENTRANT")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, metavar="ENTRANT")
+    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument(
         "--variation", action="append", default=[], help="NAME=VALUE,... on top of the entrants' settings"
     )

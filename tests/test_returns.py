@@ -6,6 +6,7 @@ import statistics
 import arena
 import pytest
 import returns
+import returns_rows
 from arena import ENTRANTS, PROBLEMS, Settings
 
 from gsac.run_file import RunFile
@@ -107,3 +108,14 @@ def test_the_zoos_settings_are_read_as_they_stand_there():
     assert cheetah.arguments["policy_kwargs"]["activation_fn"] == "ReLU"
     assert "zoo" in cheetah.source
     assert arena.from_the_zoo("ppo", PROBLEMS["Pairs, MultiBinary(20)"]).source == "SB3 defaults"
+
+
+def test_the_report_plans_what_can_be_run_and_nothing_else():
+    planned = {problem: group for group, plans in returns_rows.PLANS.items() for problem in plans}
+    assert planned == {name: problem.group for name, problem in PROBLEMS.items()}
+    assert list(returns_rows.LABELS) == sorted(ENTRANTS, key=returns_rows.LABELS.index)
+    todo = returns.jobs(list(PROBLEMS))
+    assert {(job["problem"], job["label"]) for job in todo} == {
+        (problem, label) for problem in PROBLEMS for label in returns_rows.plan_of(problem).labels
+    }
+    assert {job["seed"] for job in todo if job["problem"] == "HalfCheetah-v5, 7 bins"} == {0, 1, 2}
