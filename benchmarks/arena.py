@@ -18,11 +18,12 @@ from typing import Any
 import defaults
 import rl_zoo3
 import yaml
+from gymnasium import Env
 from sb3_contrib import QRDQN
 from sb3_soft import SDSAC
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 
 from gsac import experiment
@@ -91,23 +92,23 @@ PROBLEMS: dict[str, Problem] = {
         "classic",
         "Acrobot-v1",
         50_000,
-        5_000,
+        10_000,
         peers={"dqn": 100_000, "qrdqn": 100_000, "sdsac": 50_000, "ppo": 100_000, "reinforce": 100_000},
     ),
     "LunarLander-v3": Problem(
         "classic",
         "LunarLander-v3",
         50_000,
-        5_000,
+        10_000,
         peers={"dqn": 100_000, "qrdqn": 100_000, "sdsac": 100_000, "ppo": 100_000, "reinforce": 100_000},
     ),
-    "MountainCar-v0": Problem("classic", "MountainCar-v0", 120_000, 10_000),
+    "MountainCar-v0": Problem("classic", "MountainCar-v0", 120_000, 20_000),
     "Breakout": _minatar("Breakout"),
     "Asterix": _minatar("Asterix"),
     "Freeway": _minatar("Freeway"),
     "SpaceInvaders": _minatar("SpaceInvaders"),
-    "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 5_000, bins=7),
-    "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 10_000, bins=7),
+    "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 10_000, bins=7),
+    "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 20_000, bins=7),
     "HalfCheetah-v5, 7 bins": Problem(
         "large", "HalfCheetah-v5", 100_000, 10_000, bins=7, enumerable=False, zoo_env="HalfCheetah-v4"
     ),
@@ -259,21 +260,20 @@ ENTRANTS: dict[str, Callable[[Problem], Settings | None]] = {
 """Label -> the settings on a problem, None where it cannot enter or has none."""
 
 
-def build(problem: Problem, settings: Settings, seed: int, n_eval_envs: int) -> tuple[BaseAlgorithm, VecEnv]:
+def build(problem: Problem, settings: Settings, seed: int, n_eval_envs: int) -> tuple[BaseAlgorithm, list[Env]]:
     """The model with its environments, and those of its evaluations."""
     if problem.module:
         importlib.import_module(problem.module)
     env = experiment.make_envs(problem.env, settings.n_envs, seed, settings.env_wrapper)
-    eval_env = experiment.make_envs(problem.env, n_eval_envs, None, settings.env_wrapper)
+    eval_envs = experiment.make_envs(problem.env, n_eval_envs, None, settings.env_wrapper).envs
     arguments = with_classes(copy.deepcopy(settings.arguments))
     if settings.algo not in experiment.ALGORITHMS:  # which read schedules themselves
         arguments = peer_arguments(arguments)
     if settings.normalize:
         env = VecNormalize(env, gamma=arguments.get("gamma", 0.99))
-        eval_env = VecNormalize(eval_env, training=False, norm_reward=False)
     policy = experiment.policy_for(env.observation_space)
     model = ALGORITHMS[settings.algo](policy, env, seed=seed, device="cpu", **arguments)
-    return model, model._wrap_env(eval_env)
+    return model, eval_envs
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import reinforce
 import returns_pictures
 import returns_report
 import returns_rows
+import returns_search
 import step_speed
 import update_cost
 import wall_time
@@ -172,6 +173,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "returns_compact": returns_report.compact_table,
     "returns_normalized": returns_report.normalized,
     "returns_estimators": returns_report.estimators,
+    "returns_search": returns_search.tried,
     "returns_classic": partial(returns_report.group_tables, "classic"),
     "returns_minatar": partial(returns_report.group_tables, "minatar"),
     "returns_large": partial(returns_report.group_tables, "large"),

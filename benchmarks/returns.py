@@ -26,12 +26,14 @@ from pathlib import Path
 from typing import Any
 
 import defaults
+import numpy as np
 from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
+from gymnasium import Env
 from returns_rows import RESULTS, plan_of
-from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
+from stable_baselines3.common.base_class import BaseAlgorithm
 
-from gsac.compare import EvaluateAtSteps
-from gsac.experiment import evaluate_model, versions
+from gsac.compare import AtSteps
+from gsac.experiment import versions
 from gsac.processes import Failure, available_cores, run_in_processes
 from gsac.run_file import RunFile
 
@@ -45,26 +47,49 @@ IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env
 """The entries of a run's line that tell it from other runs."""
 
 
-class EvaluateBothWays(EvaluateAtSteps):
+def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
+    """The return of a whole episode in each environment, seeded one after the other.
+
+    An environment rests when its episode is over: stepping it on until the longest is done, as vectorised ones do, would
+    cost more than training.
+    """
+    statistics = model.get_vec_normalize_env()
+    observations = [env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]
+    returns, playing = [0.0] * len(envs), list(range(len(envs)))
+    while playing:
+        batch = np.stack([observations[i] for i in playing])
+        actions, _ = model.predict(
+            batch if statistics is None else statistics.normalize_obs(batch), None, None, deterministic
+        )
+        still = []
+        for i, action in zip(playing, actions, strict=True):
+            observations[i], reward, terminated, truncated, _ = envs[i].step(action)
+            returns[i] += float(reward)
+            if not (terminated or truncated):
+                still.append(i)
+        playing = still
+    return returns
+
+
+class EvaluateBothWays(AtSteps):
     """Keeps the returns of the deterministic and of the stochastic policy, and the CPU time that they took.
 
-    :param eval_env: as many environments as there are episodes, so that each plays one from its beginning to its end
+    :param envs: one for each episode
     """
 
-    def __init__(self, steps: Sequence[int], eval_env: VecEnv, seed: int) -> None:
-        super().__init__(steps, eval_env, EPISODES)
+    def __init__(self, steps: Sequence[int], envs: Sequence[Env], seed: int) -> None:
+        super().__init__(steps)
+        self.envs = envs
         self.next_seed = EVALUATION_SEEDS * (1 + seed)
         self.cpu_seconds = 0.0
 
     def point(self) -> dict[str, Any]:
         """The returns by kind of policy."""
         start = time.process_time()
-        sync_envs_normalization(self.training_env, self.eval_env)
         returns = {}
         for kind in KINDS:
-            self.eval_env.seed(self.next_seed)
-            self.next_seed += EPISODES
-            returns[kind] = evaluate_model(self.model, self.eval_env, EPISODES, kind == "deterministic").returns
+            returns[kind] = play(self.model, self.envs, self.next_seed, kind == "deterministic")
+            self.next_seed += len(self.envs)
         self.cpu_seconds += time.process_time() - start
         return returns
 
@@ -84,9 +109,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     problem = PROBLEMS[job["problem"]]
     settings = Settings(**{name: job[name] for name in FIELDS}, source=job["settings_from"])
     wall, cpu = time.perf_counter(), time.process_time()
-    model, eval_env = build(problem, settings, job["seed"], EPISODES)
+    model, envs = build(problem, settings, job["seed"], EPISODES)
     steps = range(problem.every, settings.timesteps + 1, problem.every)
-    evaluations = EvaluateBothWays(steps, eval_env, job["seed"])
+    evaluations = EvaluateBothWays(steps, envs, job["seed"])
     model.learn(settings.timesteps, callback=evaluations)
     means = {kind: [statistics.fmean(point[kind]) for point in evaluations.curve] for kind in KINDS}
     return job | {

@@ -188,25 +188,22 @@ def why_not(contender: Contender, env_id: str) -> str | None:
     return None
 
 
-class EvaluateAtSteps(BaseCallback):
-    """Evaluates the policy at given steps and ends the training at the last of them.
+class AtSteps(BaseCallback):
+    """Does something at given steps and ends the training at the last of them; what it finds is the curve.
 
-    A step that is not a multiple of the number of environments is taken to be the next one that is. The evaluation comes
-    after the updates that the experience up to that step made possible.
+    A step that is not a multiple of the number of environments is taken to be the next one that is. It comes after the
+    updates that the experience up to that step made possible.
     """
 
-    def __init__(self, steps: Sequence[int], eval_env: VecEnv, episodes: int) -> None:
+    def __init__(self, steps: Sequence[int]) -> None:
         super().__init__()
         self.waiting = list(steps)
-        self.eval_env = eval_env
-        self.episodes = episodes
         self.curve: list[dict[str, Any]] = []
         self.steps_made = 0
 
-    def evaluate(self, episodes: int) -> experiment.Evaluation:
-        """Of the deterministic policy, with the training's statistics where observations are normalised."""
-        sync_envs_normalization(self.training_env, self.eval_env)
-        return experiment.evaluate_model(self.model, self.eval_env, episodes, deterministic=True)
+    def point(self) -> dict[str, Any]:
+        """What is found, without the step."""
+        raise NotImplementedError
 
     def _on_rollout_start(self) -> None:
         self._catch_up(self.model.num_timesteps)
@@ -220,15 +217,29 @@ class EvaluateAtSteps(BaseCallback):
     def _on_training_end(self) -> None:
         self._catch_up(self.model.num_timesteps)
 
-    def point(self) -> dict[str, Any]:
-        """What is kept of an evaluation, beside its step."""
-        return {"mean": self.evaluate(self.episodes).mean}
-
     def _catch_up(self, steps_made: int) -> None:
         point = None
         while self.waiting and self.waiting[0] <= steps_made:
             point = self.point() if point is None else point
             self.curve.append({"step": self.waiting.pop(0)} | point)
+
+
+class EvaluateAtSteps(AtSteps):
+    """Evaluates the policy at given steps."""
+
+    def __init__(self, steps: Sequence[int], eval_env: VecEnv, episodes: int) -> None:
+        super().__init__(steps)
+        self.eval_env = eval_env
+        self.episodes = episodes
+
+    def evaluate(self, episodes: int) -> experiment.Evaluation:
+        """Of the deterministic policy, with the training's statistics where observations are normalised."""
+        sync_envs_normalization(self.training_env, self.eval_env)
+        return experiment.evaluate_model(self.model, self.eval_env, episodes, deterministic=True)
+
+    def point(self) -> dict[str, Any]:
+        """The mean return."""
+        return {"mean": self.evaluate(self.episodes).mean}
 
 
 def evaluation_steps(total_timesteps: int) -> list[int]:

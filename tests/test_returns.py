@@ -4,6 +4,8 @@ import json
 import statistics
 
 import arena
+import gymnasium
+import numpy as np
 import pytest
 import returns
 import returns_rows
@@ -32,15 +34,42 @@ def test_a_line_holds_forty_whole_episodes_for_each_evaluation_and_their_means(l
     assert 0 < line["evaluation_seconds"] < line["cpu_seconds"]
 
 
-def test_every_evaluation_starts_from_seeds_of_its_own():
-    _, eval_env = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", {}, 10, ""), 0, returns.EPISODES)
-    seen = []
-    seed = eval_env.seed
-    eval_env.seed = lambda first: seen.append(first) or seed(first)
+def test_every_evaluation_plays_whole_episodes_from_seeds_of_its_own():
     job = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [3], [SHORT])[0]
-    model, _ = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 2000, ""), 3, 1)
-    model.learn(500, callback=returns.EvaluateBothWays([100, 200, 500], eval_env, seed=3))
-    assert seen == [4_000_000 + 20 * i for i in range(6)]
+    model, envs = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 2000, ""), 3, 2)
+    seen = []
+    for env in envs:
+        env.reset = lambda *, seed, reset=env.reset: seen.append(seed) or reset(seed=seed)
+    callback = returns.EvaluateBothWays([100, 200, 500], envs, seed=3)
+    model.learn(500, callback=callback)
+    assert seen == [4_000_000 + i for i in range(12)]
+    seen.clear()
+    again = returns.play(model, envs, 4_000_008, deterministic=True)
+    assert again == callback.curve[-1]["deterministic"]
+    assert again == [one_by_one(model, 4_000_008 + i) for i in range(2)]
+
+
+def one_by_one(model, seed):
+    """The return of an episode without batches."""
+    env = gymnasium.make("CartPole-v1")
+    observation, total, over = env.reset(seed=seed)[0], 0.0, False
+    while not over:
+        observation, reward, terminated, truncated, _ = env.step(model.predict(observation, deterministic=True)[0])
+        total, over = total + reward, terminated or truncated
+    return total
+
+
+def test_normalised_observations_are_those_of_the_training():
+    settings = ENTRANTS["PPO"](PROBLEMS["MountainCar-v0"])
+    model, envs = arena.build(PROBLEMS["MountainCar-v0"], settings, 0, 2)
+    model.learn(64)
+    seen = []
+    predict = model.predict
+    model.predict = lambda observations, *args: seen.append(observations) or predict(observations, *args)
+    assert returns.play(model, envs, 7, deterministic=True) == [-200.0, -200.0]
+    raw = np.stack([env.reset(seed=7 + i)[0] for i, env in enumerate(envs)])
+    np.testing.assert_array_equal(seen[0], model.get_vec_normalize_env().normalize_obs(raw))
+    assert np.abs(seen[0] - raw).max() > 0.1
 
 
 def test_a_line_tells_every_argument_the_defaults_too(line):
@@ -84,8 +113,9 @@ def test_whoever_enters_can_be_built_and_takes_the_problems_actions(problem):
         settings = settings_for(PROBLEMS[problem])
         if settings is None:
             continue
-        model, eval_env = arena.build(PROBLEMS[problem], settings, seed=0, n_eval_envs=1)
+        model, (eval_env,) = arena.build(PROBLEMS[problem], settings, seed=0, n_eval_envs=1)
         assert model.action_space == eval_env.action_space, label
+        assert eval_env.action_space.contains(model.predict(eval_env.reset(seed=0)[0])[0]), label
         continuous = label == "SAC, continuous actions"
         assert hasattr(model.action_space, "low") == continuous, label
         json.dumps(arena.configuration(settings))
