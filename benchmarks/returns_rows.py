@@ -49,15 +49,15 @@ class Plan:
 CONTROLS = ("GSAC, preset, gumbel_softmax", "GSAC, preset, straight_through_gumbel", "GSAC, preset, expected")
 CLASSIC = Plan((OURS, "GSAC, defaults", *CONTROLS, "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"))
 MINATAR = Plan((OURS, "SDSAC", "DQN"))
-CUT = Plan((OURS, "PPO", "SAC, continuous actions"))
-SWITCHES = Plan((OURS, "PPO"))
+CUT = Plan(("GSAC, defaults", "PPO", "SAC, continuous actions"))
+SWITCHES = Plan(("GSAC, defaults", "PPO"))
 PLANS: dict[str, dict[str, Plan]] = {
     "classic": dict.fromkeys(("CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"), CLASSIC),
     "minatar": dict.fromkeys(("Breakout", "Asterix", "Freeway", "SpaceInvaders"), MINATAR),
     "large": {
         "LunarLanderContinuous-v3, 7 bins": CUT,
         "BipedalWalker-v3, 7 bins": CUT,
-        "HalfCheetah-v5, 7 bins": Plan(CUT.labels, n_seeds=3),
+        "HalfCheetah-v5, 7 bins": Plan((OURS, "PPO", "SAC, continuous actions"), n_seeds=3),
         **dict.fromkeys((f"{name}, MultiBinary({n})" for name in ("Switches", "Pairs") for n in (20, 40)), SWITCHES),
     },
 }

@@ -39,7 +39,7 @@ def written(folder, settings):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_preset_builds_its_model(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings to a file there
-    tuned = preset(name)
+    tuned = preset(f"gsac.minatar:{name}" if "MinAtar" in name else name)
     try:
         env = tuned.make_env(seed=0)
     except (gymnasium.error.DependencyNotInstalled, gymnasium.error.NamespaceNotFound, ImportError) as error:
