@@ -68,7 +68,7 @@ def test_every_key_of_a_preset_is_a_flag():
 
 def test_the_cheetah_is_cut_into_seven_values_for_each_joint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pytest.importorskip("mujoco", reason='needs pip install "gymnasium[mujoco]"')
+    pytest.importorskip("mujoco", reason='needs pip install "gsac[mujoco]"')
     env = preset("HalfCheetah-v5").make_env()
     assert env.action_space == spaces.MultiDiscrete([7] * 6)
     env.close()
