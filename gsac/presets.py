@@ -84,7 +84,7 @@ def preset(env_id: str, file: Path | str = FILE) -> Preset:
     """The settings for an environment.
 
     >>> preset("CartPole-v1").total_timesteps
-    15000
+    10000
 
     :param env_id: the environment's name; of ``MODULE:ENV`` the part behind the colon counts
     :param file: YAML of the same form, for presets of your own

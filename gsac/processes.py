@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from types import FrameType
 from typing import Any
 
 import torch
@@ -93,13 +94,21 @@ def _end_with_the_parent() -> None:
 def _ctrl_c_held_back() -> Iterator[None]:
     """A Ctrl-C within the block arrives after it; processes that are started in it never see one.
 
-    The terminal sends Ctrl-C to all of them at once, and only the first shall answer.
+    The terminal sends Ctrl-C to all of them at once, and only the first shall answer. They inherit the mask; here it is
+    not enough, for another thread may take the signal, and then Python answers it in this one.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    answers = threading.current_thread() is threading.main_thread()
+    arrived: list[tuple[int, FrameType | None]] = []
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda *what: arrived.append(what)) if answers else None
     try:
         yield
     finally:
+        if answers:
+            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if arrived and callable(handler):
+            handler(*arrived[0])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from inspect import signature
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
-from gsac import cli, compare
+from gsac import cli, compare, processes
 from gsac.peers import PEERS, ZOO
 from gsac.processes import Failure, run_in_processes
 from gsac.run_file import RunFile
@@ -253,6 +254,7 @@ def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message,
 def test_a_missing_package_is_named_before_anything_trains(package, tmp_path):
     program = f"""
 import sys
+import threading
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -368,3 +370,21 @@ def test_normalised_evaluations_use_the_trainings_statistics_and_leave_them_alon
     assert evaluation.returns == [-200.0, -200.0]  # rewards as they are
     np.testing.assert_array_equal(eval_env.obs_rms.mean, training.obs_rms.mean)
     assert training.obs_rms.count == count
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks of signals")
+def test_a_ctrl_c_that_another_thread_takes_waits_for_the_end_of_the_block_too():
+    done, over = [], threading.Event()
+    other = threading.Thread(target=over.wait)  # which does not block the signal
+    other.start()
+    try:
+        with pytest.raises(KeyboardInterrupt), processes._ctrl_c_held_back():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+            done.append("the whole block")
+    finally:
+        over.set()
+        other.join()
+    assert done == ["the whole block"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
