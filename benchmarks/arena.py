@@ -25,6 +25,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
+from wall_time import SDSAC_SETTINGS
 
 from gsac import experiment
 from gsac.networks.small_cnn import SmallCNN
@@ -177,12 +178,6 @@ DQN_MINATAR: dict[str, Any] = {
 """Of Young and Tian 2019, https://arxiv.org/abs/1903.03176, but for the schedule: their exploration falls for 100,000 of
 5,000,000 steps, here for half of the run; they update at every step, here everyone does at every fourth."""
 
-SDSAC_SETTINGS: dict[str, Any] = {
-    **{"learning_starts": 1_000, "learning_rate": 1e-3, "tau": 0.05, "target_entropy": 0.2},
-    "policy_kwargs": {"net_arch": [64, 64]},
-}
-"""Its authors publish none for these environments."""
-
 SDSAC_MINATAR: dict[str, Any] = {
     **{"learning_rate": 1e-3, "learning_starts": 2_000, "batch_size": 64, "buffer_size": 100_000, "tau": 0.05},
     **{"train_freq": 4, "gradient_steps": 1, "n_steps": 3, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
@@ -228,8 +223,10 @@ def sdsac(problem: Problem) -> Settings | None:
     """Which takes one choice only."""
     if problem.group == "large":
         return None
-    arguments = SDSAC_MINATAR if problem.group == "minatar" else SDSAC_SETTINGS
-    return Settings("sdsac", arguments, problem.peers.get("sdsac", problem.timesteps), "tuned beside ours")
+    if problem.group == "minatar":
+        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them")
+    timesteps = problem.peers.get("sdsac", problem.timesteps)
+    return Settings("sdsac", SDSAC_SETTINGS, timesteps, "tuned on CartPole-v1")
 
 
 def ppo(problem: Problem) -> Settings | None:
@@ -291,11 +288,10 @@ def configuration(settings: Settings) -> dict[str, Any]:
 
 def with_classes(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with classes in the place of their names."""
-    return {
-        name: with_classes(value)
-        if isinstance(value, dict)
-        else CLASSES.get(value, value)
-        if isinstance(value, str)
-        else value
-        for name, value in arguments.items()
-    }
+
+    def told(value: Any) -> Any:
+        if isinstance(value, dict):
+            return with_classes(value)
+        return CLASSES.get(value, value) if isinstance(value, str) else value
+
+    return {name: told(value) for name, value in arguments.items()}

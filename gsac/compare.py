@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -201,9 +202,9 @@ class AtSteps(BaseCallback):
         self.curve: list[dict[str, Any]] = []
         self.steps_made = 0
 
+    @abstractmethod
     def point(self) -> dict[str, Any]:
         """What is found, without the step."""
-        raise NotImplementedError
 
     def _on_rollout_start(self) -> None:
         self._catch_up(self.model.num_timesteps)

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gsac import GSAC, cli
 
 TRAIN = ("train", "CartPole-v1", "--total-timesteps", "400", "--learning-starts", "100", "--eval-episodes", "2")
+BINS = '[{"gsac.wrappers.DiscretizeAction": {%s}}]'
 
 
 def gsac(*arguments, cwd):
@@ -136,6 +137,16 @@ def test_several_environments_and_no_checkpoints(tmp_path):
         (["trian", "CartPole-v1"], "Did you mean train?"),
         (["evaluate", "nowhere"], "no model at nowhere"),
         (["evaluate", "nowhere", "--deterministic", "--stochastic"], "exclude each other"),
+        (["train", "Taxi-v3", "--preset"], "There is no preset for Taxi-v3: there are presets for CartPole-v1, "),
+        (["train", "CartPole-v1", "--preset", "--algo", "reinforce"], "has settings of gsac, not of reinforce"),
+        (["train", "CartPole-v1", "--preset", "--sed", "3"], "Did you mean --seed?"),
+        (["train", "--preset"], "ENV"),
+        (["train", "--resume", "nowhere", "--preset"], "'--preset' is not an option"),
+        (["train", "Pendulum-v1", "--env-wrapper", "gsac"], "--env-wrapper"),
+        (["train", "Pendulum-v1", "--env-wrapper", '"os.system"'], "is not a gymnasium.Wrapper"),
+        (["train", "CartPole-v1", "--env-wrapper", BINS % '"bins": 3'], "cannot cut the action space Discrete(2)"),
+        (["train", "Pendulum-v1", "--env-wrapper", BINS % '"bins": 1'], "pass at least 2"),
+        (["train", "Pendulum-v1", "--env-wrapper", BINS % '"bin": 3'], "unexpected keyword argument 'bin'"),
     ],
     ids=" ".join,
 )

@@ -234,39 +234,6 @@ def test_help_shows_the_presets_values(capsys):
     assert "--policy-kwargs and --env-wrapper replace the whole of the preset's" in shown
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["train", "Taxi-v3", "--preset"], "There is no preset for Taxi-v3: there are presets for CartPole-v1, "),
-        (
-            ["train", "CartPole-v1", "--preset", "--algo", "reinforce"],
-            "--preset has settings of gsac, not of reinforce",
-        ),
-        (["train", "CartPole-v1", "--preset", "--sed", "3"], "Did you mean --seed?"),
-        (["train", "--preset"], "ENV"),
-        (["train", "--resume", "nowhere", "--preset"], "'--preset' is not an option"),
-        (["train", "Pendulum-v1", "--env-wrapper", "gsac"], "--env-wrapper"),
-        (["train", "Pendulum-v1", "--env-wrapper", '"os.system"'], "is not a gymnasium.Wrapper"),
-        (["train", "CartPole-v1", "--env-wrapper", WRAPPED], "cannot cut the action space Discrete(2)"),
-        (["train", "Pendulum-v1", "--env-wrapper", WRAPPED.replace("3", "1")], "pass at least 2"),
-        (
-            ["train", "Pendulum-v1", "--env-wrapper", WRAPPED.replace("bins", "bin")],
-            "unexpected keyword argument 'bin'",
-        ),
-    ],
-    ids=" ".join,
-)
-def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit) as stop:
-        cli.main(arguments)
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert error.count("\n") == 1
-    assert message in error
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_wrapped_environment_is_there_again_to_evaluate_to_export_and_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cli.main([*PENDULUM, *QUICK, "--logdir", "whole"])

@@ -11,6 +11,8 @@ import returns
 import returns_rows
 from arena import ENTRANTS, PROBLEMS, Settings
 
+from gsac import presets
+from gsac.peers import PEERS, peer_arguments, peer_settings
 from gsac.run_file import RunFile
 
 SHORT = "timesteps=2000,learning_starts=100,train_freq=500,gradient_steps=1"
@@ -138,6 +140,20 @@ def test_the_zoos_settings_are_read_as_they_stand_there():
     assert cheetah.arguments["policy_kwargs"]["activation_fn"] == "ReLU"
     assert "zoo" in cheetah.source
     assert arena.from_the_zoo("ppo", PROBLEMS["Pairs, MultiBinary(20)"]).source == "SB3 defaults"
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Acrobot-v1", "LunarLander-v3", "MountainCar-v0"])
+@pytest.mark.parametrize("algo", PEERS)
+def test_the_package_knows_the_same_published_settings_as_the_zoos_files(algo, env_id):
+    read, known = arena.from_the_zoo(algo, PROBLEMS[env_id]), peer_settings(algo, env_id)
+    assert (read.n_envs, read.normalize, read.source) == (known.n_envs, known.normalize, known.source)
+    assert peer_arguments(read.arguments) == peer_arguments(known.arguments)
+
+
+@pytest.mark.parametrize("env_id", [name for name in presets.read() if name != presets.DEFAULT])
+def test_a_preset_is_reported_with_the_steps_that_it_names(env_id):
+    (problem,) = [problem for problem in PROBLEMS.values() if problem.env == env_id]
+    assert presets.preset(env_id).total_timesteps == problem.timesteps
 
 
 def test_the_report_plans_what_can_be_run_and_nothing_else():
