@@ -78,6 +78,9 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here
+    :param bound_targets: no state is worth more, or less, than the rewards seen so far can add up to, which keeps critics
+        from running away where the policy seldom returns. The log has the fraction of values that were out of range,
+        ``train/clamp_fraction``
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
@@ -139,6 +142,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
         entropy_in_target: bool = False,
+        bound_targets: bool = True,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
         max_grad_norm: float | None = 10.0,
@@ -182,6 +186,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
         self.entropy_in_target = entropy_in_target
+        self.bound_targets = bound_targets
         self.q_aggregation = q_aggregation
         self.target_update_interval = target_update_interval
         self.max_grad_norm = max_grad_norm
@@ -230,6 +235,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
             ent_coef_optimizer=self.ent_coef_optimizer,
             ent_coef_tensor=self.ent_coef_tensor,
             entropy_in_target=self.entropy_in_target,
+            bound_targets=self.bound_targets,
             max_grad_norm=self.max_grad_norm,
         )
         self._metrics = RunningMean(self.device)
@@ -345,6 +351,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         if self.log_ent_coef is None:
             means.pop("ent_coef_loss", None)
             means.pop("target_entropy", None)
+        if not self.bound_targets:
+            means.pop("clamp_fraction", None)
         for name, mean in means.items():
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 Aggregation = Callable[[Tensor], Tensor]
@@ -30,6 +31,22 @@ Q_AGGREGATIONS: dict[str, Aggregation] = {"min": lowest, "mean": average}
 def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
     """Reward + discount * next_value, where discount = gamma^n * (1 - terminated). All [B]"""
     return reward + discount * next_value
+
+
+def value_range(reward: Tensor, discount: Tensor, bonus: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The least and the greatest value that a process of nothing but such transitions could have. [B], [B] -> [], []
+
+    The greatest repeats one transition for ever: it is max_i r_i / (1 - d_i), for sums of n rewards with d = gamma^n as
+    well. A terminated transition, d = 0, is worth its reward; one with d = 1 is without a bound unless its reward is 0.
+    Andrychowicz et al. 2017, section A, clip targets to the range that they know, https://arxiv.org/abs/1707.01495.
+
+    :param bonus: the next state's value has between 0 and so much added to it; []
+    """
+    repeats = (1 - discount).clamp_min(torch.finfo(discount.dtype).tiny)
+    least, greatest = torch.aminmax(reward / repeats)
+    if bonus is not None:
+        greatest = ((reward + discount * bonus) / repeats).amax()
+    return least, greatest
 
 
 def critic_loss(values: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:

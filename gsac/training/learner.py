@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
@@ -35,6 +37,7 @@ class Learner:
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
     :param entropy_in_target: count the next state's entropy as reward
+    :param bound_targets: no state is worth more or less than the rewards of all batches so far can add up to
     :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, if given
     """
 
@@ -50,6 +53,7 @@ class Learner:
         ent_coef_optimizer: torch.optim.Optimizer | None,
         ent_coef_tensor: Tensor | None,
         entropy_in_target: bool,
+        bound_targets: bool,
         max_grad_norm: float | None,
     ) -> None:
         self.actor, self.critic, self.critic_target = actor, critic, critic_target
@@ -58,6 +62,7 @@ class Learner:
         self.log_ent_coef, self.ent_coef_optimizer = log_ent_coef, ent_coef_optimizer
         self.ent_coef_tensor = ent_coef_tensor
         self.entropy_in_target = entropy_in_target
+        self.bound_targets = bound_targets
         self.max_grad_norm = max_grad_norm
 
         device = actor.device
@@ -89,7 +94,7 @@ class Learner:
         :param track_targets: let the target networks follow
         """
         ent_coef = self.ent_coef
-        critic_loss, values, q_value, self.td_errors = self.critic_loss(batch, ent_coef)
+        critic_loss, values, q_value, clamp_fraction, self.td_errors = self.critic_loss(batch, ent_coef)
         actor_loss, entropy, target_entropy = self.actor_loss(batch, values, ent_coef)
         # Both gradients before either step: the critics that the actor follows are those whose errors were measured.
         critic_gradient = gradient(critic_loss, self._critic_parameters, self.max_grad_norm)
@@ -108,6 +113,7 @@ class Learner:
             entropy=entropy.mean(),
             target_entropy=target_entropy.mean(),
             q_value=q_value,
+            clamp_fraction=clamp_fraction,
         )
 
     def compile(self, backend: str = "inductor") -> None:
@@ -120,21 +126,27 @@ class Learner:
         self.critic_loss = compiled(self.critic_loss, backend)  # type: ignore[method-assign]
         self.actor_loss = compiled(self.actor_loss, backend)  # type: ignore[method-assign]
 
-    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, ActionValues, Tensor, Tensor | None]:
+    def critic_loss(self, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, ActionValues, Tensor, Tensor, Tensor | None]:
         """The critics' loss, their values of any action for the actor, without a gradient for the critics, the mean of
-        their values of the batch's actions, and for weighted batches the absolute errors [B].
+        their values of the batch's actions, the fraction of the next states whose values were out of range, and for
+        weighted batches the absolute errors [B].
         """
         action_values = self.critic.action_values(batch.observations)
         values = action_values(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
             next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
+            clamp_fraction = torch.zeros_like(ent_coef)
+            if self.bound_targets:
+                bounded = self._bounded(next_value, batch, ent_coef)
+                clamp_fraction = (bounded != next_value).mean(dtype=next_value.dtype)
+                next_value = bounded
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
         errors = None if batch.weights is None else (values.detach() - target).abs().mean(0)
         loss = losses.critic_loss(values, target, batch.weights)
-        return loss, action_values.frozen(), values.detach().mean(), errors
+        return loss, action_values.frozen(), values.detach().mean(), clamp_fraction, errors
 
     def actor_loss(self, batch: Batch, values: ActionValues, ent_coef: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The actor's loss, the policy's entropy [B], detached, and what it should be, [B] or [].
@@ -170,6 +182,19 @@ class Learner:
             torch._foreach_lerp_(self.target_weights, self._critic_weights, self._taus)
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
+
+    def _bounded(self, next_value: Tensor, batch: Batch, ent_coef: Tensor) -> Tensor:
+        """Within what can be true, once this batch is counted in. [B]
+
+        Where the policy never returns, nothing else corrects critics that agree with each other: their values there can
+        grow without end, and their errors drown all others.
+        """
+        bonus = ent_coef * math.log(self.critic.codec.groups.n_joint) if self.entropy_in_target else None
+        least, greatest = losses.value_range(batch.rewards, batch.discounts, bonus)
+        lowest, highest = self.critic.value_range
+        lowest.clamp_(max=least)
+        highest.clamp_(min=greatest)
+        return next_value.clamp(lowest, highest)
 
     def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""

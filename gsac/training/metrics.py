@@ -19,6 +19,7 @@ class Metrics(NamedTuple):
     entropy: Tensor
     target_entropy: Tensor
     q_value: Tensor
+    clamp_fraction: Tensor
 
 
 class RunningMean:

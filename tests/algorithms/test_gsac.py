@@ -39,6 +39,7 @@ def test_the_constructor_has_sb3s_order():
         "estimator",
         "temperature",
         "entropy_in_target",
+        "bound_targets",
         "q_aggregation",
         "max_grad_norm",
         "num_threads",
@@ -126,6 +127,7 @@ def test_save_and_load(kwargs, tmp_path):
         alone, loaded = GSAC.load(tmp_path / "model.zip"), GSAC.load(tmp_path / "model", env=env)
     for other in (alone, loaded):
         assert weights(other).equal(weights(model))
+        assert other.critic.value_range.tolist() == pytest.approx([0, 100], rel=1e-4)  # 1 a step for ever
         assert np.array_equal(
             other.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
         )
@@ -209,12 +211,21 @@ def test_the_log_has_the_keys_that_people_plot(tmp_path):
         "temperature",
         "entropy",
         "q_value",
+        "clamp_fraction",
     )
     for name in (*names, "n_updates", "target_entropy"):
         assert np.isfinite(float(values[f"train/{name}"])), name
     assert 0.5 < float(values["train/temperature"]) < 0.7
     assert float(values["train/target_entropy"]) == pytest.approx(0.3 * np.log(2), rel=1e-4)
     assert 0 < float(values["train/entropy"]) < np.log(2)
+
+
+def test_the_log_tells_of_values_that_were_out_of_range_only_where_they_are_bounded(tmp_path):
+    for bound_targets in (True, False):
+        model = GSAC("MlpPolicy", "CartPole-v1", bound_targets=bound_targets, seed=0, **QUICK)
+        model.set_logger(configure(str(tmp_path), ["csv"]))
+        model.learn(200)
+        assert ("train/clamp_fraction" in (tmp_path / "progress.csv").read_text()) == bound_targets
 
 
 def test_schedules_follow_the_run_and_the_updates():

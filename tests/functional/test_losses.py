@@ -49,3 +49,35 @@ def test_policy_gradient_is_the_advantage_times_the_scores_gradient_and_trains_n
     losses.policy_gradient(torch.tensor(4.0) - baseline, logits.log_softmax(-1)[0]).backward()
     assert torch.allclose(logits.grad, 3.0 * (torch.tensor([1.0, 0.0]) - logits.detach().softmax(-1)))
     assert baseline.grad is None
+
+
+def test_the_range_of_values_by_hand():
+    rewards, discounts = torch.tensor([1.0, -2.0, 20.0, -30.0, 0.0]), torch.tensor([0.9, 0.75, 0.0, 0.0, 0.99])
+    least, greatest = losses.value_range(rewards, discounts)
+    assert (least.item(), greatest.item()) == (-30.0, 20.0)  # ends are worth what they are
+    least, greatest = losses.value_range(rewards[:2], discounts[:2])
+    assert (least.item(), pytest.approx(greatest.item())) == (-8.0, 10.0)
+    _, greatest = losses.value_range(rewards[:2], discounts[:2], torch.tensor(0.5))
+    assert greatest.item() == pytest.approx((1 + 0.9 * 0.5) / 0.1)
+    below, nothing, above = (losses.value_range(torch.tensor([r]), torch.ones(1)) for r in (-1.0, 0.0, 1.0))
+    assert below[0] < -1e37
+    assert (nothing[0].item(), nothing[1].item()) == (0.0, 0.0)
+    assert above[1] > 1e37
+
+
+def test_no_order_of_the_transitions_is_worth_more_than_the_range_and_the_best_is_worth_as_much():
+    rewards, discounts = torch.randn(30, dtype=torch.float64), 0.97 * torch.rand(30, dtype=torch.float64)
+    least, greatest = losses.value_range(rewards, discounts)
+    best = worst = torch.zeros((), dtype=torch.float64)
+    for _ in range(2000):  # value iteration where every state offers every transition
+        best, worst = (rewards + discounts * best).max(), (rewards + discounts * worst).min()
+    assert (best.item(), worst.item()) == pytest.approx((greatest.item(), least.item()))
+
+
+def test_the_range_of_several_rewards_lies_within_that_of_the_single_ones():
+    rewards = torch.randn(100)
+    one = losses.value_range(rewards, torch.full((100,), 0.9))
+    three = losses.value_range(rewards[:-2] + 0.9 * rewards[1:-1] + 0.81 * rewards[2:], torch.full((98,), 0.9**3))
+    assert one[0] < three[0] < 0 < three[1] < one[1]
+    constant = losses.value_range(torch.full((5,), 1 + 0.9 + 0.81), torch.full((5,), 0.9**3))
+    assert [bound.item() for bound in constant] == pytest.approx([10.0, 10.0], rel=1e-5)

@@ -35,6 +35,7 @@ def make_learner(
         "ent_coef_optimizer": None,
         "ent_coef_tensor": torch.tensor(ent_coef),
         "entropy_in_target": True,
+        "bound_targets": True,
         "max_grad_norm": None,
     }
     if learned:
@@ -198,6 +199,81 @@ def test_the_coefficient_follows_the_entropy_and_stays_in_its_range():
         for _ in range(30):
             learner.tune_ent_coef(torch.tensor([1.0]), torch.tensor(target))
         assert learner.log_ent_coef.item() == pytest.approx(end)
+
+
+def with_critics_of(value, policy):
+    """The target's values of everything are all this."""
+    for parameter in policy.critic_target.q_net.parameters():
+        parameter.data.zero_()
+    policy.critic_target.q_net.out.bias.data.fill_(value)
+
+
+@pytest.mark.parametrize("entropy_in_target", [True, False])
+def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(entropy_in_target):
+    space = spaces.Discrete(3)
+    policy, learner = make_learner(space, entropy_in_target=entropy_in_target, learned=False, ent_coef=0.5)
+    batch = make_batch(policy)._replace(rewards=torch.full((16,), 2.0), discounts=torch.full((16,), 0.9))
+    batch.rewards[0], batch.discounts[0] = -3.0, 0.0
+    bonus = 0.5 * math.log(3) if entropy_in_target else 0.0
+    greatest = (2 + 0.9 * bonus) / 0.1
+    entropy = 0.5 * policy.actor.distribution(batch.next_observations).entropy().detach()
+    for value, bounded in ((100.0, greatest), (-100.0, -3.0), (15.0, 15.0)):
+        with_critics_of(value, policy)
+        loss, _, _, clamp_fraction, _ = learner.critic_loss(batch, learner.ent_coef)
+        next_value = bounded + (entropy if entropy_in_target else 0.0)
+        target = batch.rewards + batch.discounts * next_value
+        current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
+        expected = 0.5 * (current - target[:, None]).square().mean(0).sum()
+        assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
+        assert clamp_fraction.item() == (value != bounded)
+    assert policy.critic.value_range.tolist() == pytest.approx([-3.0, greatest], rel=1e-5)
+
+
+def test_the_range_of_values_only_widens_and_starts_at_zero():
+    policy, learner = make_learner(entropy_in_target=False)
+    batch = make_batch(policy)._replace(discounts=torch.full((16,), 0.5))
+    seen = []
+    for reward in (1.0, 0.5, 3.0, -1.0, 0.0):
+        learner.step(batch._replace(rewards=torch.full((16,), reward)))
+        seen.append(policy.critic.value_range.tolist())
+    assert seen == [[0, 2], [0, 2], [0, 6], [-2, 6], [-2, 6]]
+
+
+def test_without_bounds_values_count_as_they_are():
+    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False, bound_targets=False)
+    with_critics_of(100.0, policy)
+    batch = make_batch(policy)._replace(rewards=torch.zeros(16), discounts=torch.ones(16))
+    loss, *_ = learner.critic_loss(batch, learner.ent_coef)
+    current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
+    assert loss.item() == pytest.approx(0.5 * (current - 100).square().mean(0).sum().item(), rel=1e-4)
+    assert policy.critic.value_range.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("bound_targets", [True, False])
+def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(bound_targets):
+    """Tsitsiklis & Van Roy 1996: a state whose features are twice another's, and which is never learned about."""
+    policy, learner = make_learner(
+        spaces.Discrete(2),
+        lr=0.05,
+        policy_kwargs={"net_arch": [], "critic_layer_norm": False},
+        entropy_in_target=False,
+        bound_targets=bound_targets,
+    )
+    learner.tau.fill_(1.0)
+    observations = torch.tensor([[1.0, 0, 0, 0]]).expand(32, -1)
+    batch = Batch(
+        observations=observations,
+        actions=torch.eye(2).repeat(16, 1),
+        rewards=torch.ones(32),
+        discounts=torch.full((32,), 0.9),
+        next_observations=2 * observations,
+    )
+    for _ in range(2000):
+        q_value = learner.step(batch).q_value.item()
+    if bound_targets:
+        assert q_value == pytest.approx(10.0, rel=0.01)
+    else:
+        assert q_value > 50
 
 
 def test_a_fixed_coefficient_stays():

@@ -11,10 +11,10 @@ def test_means_are_of_the_updates_since_the_last_time_and_kept_in_one_place():
     place = mean.totals.data_ptr()
     assert mean.pop() == {}
     for value in (1.0, 4.0):
-        mean.add(Metrics(*torch.full((7,), value)))
+        mean.add(Metrics(*torch.full((len(Metrics._fields),), value)))
     assert mean.pop() == dict.fromkeys(Metrics._fields, 2.5)
     assert mean.pop() == {}
-    mean.add(Metrics(*torch.full((7,), 3.0)))
+    mean.add(Metrics(*torch.full((len(Metrics._fields),), 3.0)))
     assert mean.pop() == dict.fromkeys(Metrics._fields, 3.0)
     assert mean.totals.data_ptr() == place  # where a captured graph adds to
 
