@@ -29,7 +29,9 @@ from gsac.optimizer import FusedAdam
 class GSACPolicy(BasePolicy):
     """Actor, twin critics and their targets for a discrete action space.
 
-    The parameters are those of SB3's off-policy policies, and two more that say how the critics are built.
+    The parameters are those of SB3's off-policy policies, and two more that say how the critics are built. The buffers
+    ``lowest_value`` and ``highest_value`` [] are what the rewards seen in training can add up to, see
+    :func:`gsac.functional.losses.value_range`, and 0, as an episode may end anywhere.
 
     :param lr_schedule: remaining progress -> learning rate; the optimisers start with its value at 1
     :param net_arch: widths of the hidden layers, a list for both or ``dict(pi=[...], qf=[...])``; [64, 64] by default
@@ -52,6 +54,8 @@ class GSACPolicy(BasePolicy):
     actor: Actor
     critic: Critic
     critic_target: Critic
+    lowest_value: Tensor
+    highest_value: Tensor
 
     def __init__(
         self,
@@ -104,6 +108,9 @@ class GSACPolicy(BasePolicy):
         self.critic_target.set_training_mode(False)
 
         self.actor.optimizer = self._make_optimizer(self.actor.parameters(), lr_schedule)
+        # With the weights they go wherever those go: into files, and into another model.
+        for name in ("lowest_value", "highest_value"):
+            self.register_buffer(name, torch.zeros((), device=self.device))
         own = self.critic.q_net if self.share_features_extractor else self.critic
         self.critic.optimizer = self._make_optimizer(own.parameters(), lr_schedule)
 

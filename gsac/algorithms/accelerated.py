@@ -90,7 +90,7 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
             learner.estimator,
             learner.aggregate,
             learner.entropy_in_target,
-            learner.bound_targets,
+            *(learner.value_range or ()),
             learner.max_grad_norm,
             *optimizers,
             *(optimizer.state for optimizer in optimizers),

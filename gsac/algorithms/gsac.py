@@ -235,7 +235,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
             ent_coef_optimizer=self.ent_coef_optimizer,
             ent_coef_tensor=self.ent_coef_tensor,
             entropy_in_target=self.entropy_in_target,
-            bound_targets=self.bound_targets,
+            value_range=(self.policy.lowest_value, self.policy.highest_value) if self.bound_targets else None,
             max_grad_norm=self.max_grad_norm,
         )
         self._metrics = RunningMean(self.device)

@@ -19,9 +19,6 @@ from gsac.networks.observations import preprocessing
 class Critic(BaseModel):
     """``n_critics`` action values behind one features extractor, computed together.
 
-    ``value_range`` [2] is what the rewards seen in training can add up to, the least and the greatest, see
-    :func:`gsac.functional.losses.value_range`, and 0, as an episode may end anywhere.
-
     :param net_arch: widths of the hidden layers
     :param features_dim: what ``features_extractor`` gives
     :param n_critics: C
@@ -62,9 +59,6 @@ class Critic(BaseModel):
         self.share_features_extractor = share_features_extractor
         self.codec = ActionCodec(action_space)
         self.q_net = HEADS[head](features_dim, self.codec.groups, net_arch, activation_fn, n_critics, layer_norm)
-        self.value_range: Tensor
-        # Goes wherever the weights go: into files, and into another model's parameters.
-        self.register_buffer("value_range", torch.zeros(2))
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Tensor:
         """As SB3's."""

@@ -37,7 +37,8 @@ class Learner:
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
     :param entropy_in_target: count the next state's entropy as reward
-    :param bound_targets: no state is worth more or less than the rewards of all batches so far can add up to
+    :param value_range: the least and the greatest value that the rewards of all batches so far can add up to, each [],
+        widened in place: no next state counts for more or less, if given
     :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, if given
     """
 
@@ -53,7 +54,7 @@ class Learner:
         ent_coef_optimizer: torch.optim.Optimizer | None,
         ent_coef_tensor: Tensor | None,
         entropy_in_target: bool,
-        bound_targets: bool,
+        value_range: tuple[Tensor, Tensor] | None,
         max_grad_norm: float | None,
     ) -> None:
         self.actor, self.critic, self.critic_target = actor, critic, critic_target
@@ -62,7 +63,7 @@ class Learner:
         self.log_ent_coef, self.ent_coef_optimizer = log_ent_coef, ent_coef_optimizer
         self.ent_coef_tensor = ent_coef_tensor
         self.entropy_in_target = entropy_in_target
-        self.bound_targets = bound_targets
+        self.value_range = value_range
         self.max_grad_norm = max_grad_norm
 
         device = actor.device
@@ -136,11 +137,7 @@ class Learner:
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
             next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
-            clamp_fraction = torch.zeros_like(ent_coef)
-            if self.bound_targets:
-                bounded = self._bounded(next_value, batch, ent_coef)
-                clamp_fraction = (bounded != next_value).mean(dtype=next_value.dtype)
-                next_value = bounded
+            next_value, clamp_fraction = self._bounded(next_value, batch, ent_coef)
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
@@ -183,18 +180,21 @@ class Learner:
             for target, statistic in zip(self._target_statistics, self._critic_statistics, strict=True):
                 target.copy_(statistic)
 
-    def _bounded(self, next_value: Tensor, batch: Batch, ent_coef: Tensor) -> Tensor:
-        """Within what can be true, once this batch is counted in. [B]
+    def _bounded(self, next_value: Tensor, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
+        """Values within what can be true, once this batch is counted in [B], and the fraction of those that were not [].
 
         Where the policy never returns, nothing else corrects critics that agree with each other: their values there can
         grow without end, and their errors drown all others.
         """
+        if self.value_range is None:
+            return next_value, torch.zeros_like(ent_coef)
         bonus = ent_coef * math.log(self.critic.codec.groups.n_joint) if self.entropy_in_target else None
         least, greatest = losses.value_range(batch.rewards, batch.discounts, bonus)
-        lowest, highest = self.critic.value_range
+        lowest, highest = self.value_range
         lowest.clamp_(max=least)
         highest.clamp_(min=greatest)
-        return next_value.clamp(lowest, highest)
+        bounded = next_value.clamp(lowest, highest)
+        return bounded, (bounded != next_value).mean(dtype=bounded.dtype)
 
     def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""

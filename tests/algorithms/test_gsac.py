@@ -127,7 +127,9 @@ def test_save_and_load(kwargs, tmp_path):
         alone, loaded = GSAC.load(tmp_path / "model.zip"), GSAC.load(tmp_path / "model", env=env)
     for other in (alone, loaded):
         assert weights(other).equal(weights(model))
-        assert other.critic.value_range.tolist() == pytest.approx([0, 100], rel=1e-4)  # 1 a step for ever
+        assert other.policy.lowest_value == 0
+        assert other.policy.highest_value.item() == pytest.approx(100, rel=1e-4)  # 1 a step for ever
+        assert other._learner.value_range[1] is other.policy.highest_value
         assert np.array_equal(
             other.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
         )

@@ -35,7 +35,7 @@ def make_learner(
         "ent_coef_optimizer": None,
         "ent_coef_tensor": torch.tensor(ent_coef),
         "entropy_in_target": True,
-        "bound_targets": True,
+        "value_range": (policy.lowest_value, policy.highest_value),
         "max_grad_norm": None,
     }
     if learned:
@@ -226,7 +226,7 @@ def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(entropy_in
         expected = 0.5 * (current - target[:, None]).square().mean(0).sum()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
         assert clamp_fraction.item() == (value != bounded)
-    assert policy.critic.value_range.tolist() == pytest.approx([-3.0, greatest], rel=1e-5)
+    assert [bound.item() for bound in learner.value_range] == pytest.approx([-3.0, greatest], rel=1e-5)
 
 
 def test_the_range_of_values_only_widens_and_starts_at_zero():
@@ -235,18 +235,18 @@ def test_the_range_of_values_only_widens_and_starts_at_zero():
     seen = []
     for reward in (1.0, 0.5, 3.0, -1.0, 0.0):
         learner.step(batch._replace(rewards=torch.full((16,), reward)))
-        seen.append(policy.critic.value_range.tolist())
+        seen.append([policy.lowest_value.item(), policy.highest_value.item()])
     assert seen == [[0, 2], [0, 2], [0, 6], [-2, 6], [-2, 6]]
 
 
 def test_without_bounds_values_count_as_they_are():
-    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False, bound_targets=False)
+    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False, value_range=None)
     with_critics_of(100.0, policy)
     batch = make_batch(policy)._replace(rewards=torch.zeros(16), discounts=torch.ones(16))
     loss, *_ = learner.critic_loss(batch, learner.ent_coef)
     current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
     assert loss.item() == pytest.approx(0.5 * (current - 100).square().mean(0).sum().item(), rel=1e-4)
-    assert policy.critic.value_range.tolist() == [0, 0]
+    assert policy.lowest_value == policy.highest_value == 0
 
 
 @pytest.mark.parametrize("bound_targets", [True, False])
@@ -257,7 +257,7 @@ def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(boun
         lr=0.05,
         policy_kwargs={"net_arch": [], "critic_layer_norm": False},
         entropy_in_target=False,
-        bound_targets=bound_targets,
+        **({} if bound_targets else {"value_range": None}),
     )
     learner.tau.fill_(1.0)
     observations = torch.tensor([[1.0, 0, 0, 0]]).expand(32, -1)
