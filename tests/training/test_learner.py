@@ -252,7 +252,7 @@ def test_without_bounds_values_count_as_they_are():
 @pytest.mark.parametrize("bound_targets", [True, False])
 def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(bound_targets):
     """Tsitsiklis & Van Roy 1996: a state whose features are twice another's, and which is never learned about."""
-    policy, learner = make_learner(
+    _, learner = make_learner(
         spaces.Discrete(2),
         lr=0.05,
         policy_kwargs={"net_arch": [], "critic_layer_norm": False},
