@@ -78,9 +78,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here
-    :param bound_targets: no state is worth more, or less, than the rewards seen so far can add up to, which keeps critics
-        from running away where the policy seldom returns. The log has the fraction of values that were out of range,
-        ``train/clamp_fraction``
+    :param bound_targets: no next state counts for more, or less, than the rewards seen so far can add up to. For critics that
+        run away where the policy seldom returns; ``train/clamp_fraction`` in the log says how many values were out of range
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
         their mean
     :param target_update_interval: updates from one Polyak step to the next
@@ -142,7 +141,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
         entropy_in_target: bool = False,
-        bound_targets: bool = True,
+        bound_targets: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
         max_grad_norm: float | None = 10.0,

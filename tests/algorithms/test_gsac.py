@@ -127,9 +127,6 @@ def test_save_and_load(kwargs, tmp_path):
         alone, loaded = GSAC.load(tmp_path / "model.zip"), GSAC.load(tmp_path / "model", env=env)
     for other in (alone, loaded):
         assert weights(other).equal(weights(model))
-        assert other.policy.lowest_value == 0
-        assert other.policy.highest_value.item() == pytest.approx(100, rel=1e-4)  # 1 a step for ever
-        assert other._learner.value_range[1] is other.policy.highest_value
         assert np.array_equal(
             other.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
         )
@@ -145,6 +142,19 @@ def test_save_and_load(kwargs, tmp_path):
     assert loaded.num_timesteps == 180
     assert not weights(loaded).equal(before)
     assert loaded.ent_coef_optimizer is None or loaded.log_ent_coef is loaded._learner.log_ent_coef
+
+
+def test_the_range_of_values_is_saved_and_goes_on_to_widen(tmp_path):
+    model = GSAC("MlpPolicy", "CartPole-v1", seed=0, bound_targets=True, **QUICK).learn(120)
+    model.save(tmp_path / "model")
+    model.save_weights(tmp_path / "weights")
+    other = GSAC("MlpPolicy", "CartPole-v1", seed=1, bound_targets=True, **QUICK)
+    other.set_parameters(model.get_parameters())
+    others = GSAC.load(tmp_path / "model"), GSAC.from_weights(tmp_path / "weights.safetensors"), other
+    for other in others:
+        assert other.policy.lowest_value == 0
+        assert other.policy.highest_value.item() == pytest.approx(100, rel=1e-4)  # 1 a step for ever
+        assert other._learner.value_range[1] is other.policy.highest_value
 
 
 def test_a_loaded_model_takes_other_arguments_and_checks_them(tmp_path):
@@ -213,7 +223,6 @@ def test_the_log_has_the_keys_that_people_plot(tmp_path):
         "temperature",
         "entropy",
         "q_value",
-        "clamp_fraction",
     )
     for name in (*names, "n_updates", "target_entropy"):
         assert np.isfinite(float(values[f"train/{name}"])), name
