@@ -32,8 +32,9 @@ def test_trains_and_stays_on_the_device(space, estimator):
 
 def test_updates_without_noise_are_those_of_the_cpu():
     """The exact estimator and an enumerated target draw nothing, so that both devices do the same sums."""
-    models = [GSAC("MlpPolicy", Match(SPACES[1]), estimator="expected", device="cpu", **QUICK).learn(100)]
-    models.append(GSAC("MlpPolicy", Match(SPACES[1]), estimator="expected", device="cuda", **QUICK))
+    settings = {"estimator": "expected", "bound_targets": True, **QUICK}
+    models = [GSAC("MlpPolicy", Match(SPACES[1]), device="cpu", **settings).learn(100)]
+    models.append(GSAC("MlpPolicy", Match(SPACES[1]), device="cuda", **settings))
     models[1].policy.load_state_dict(models[0].policy.state_dict())
     for model in models:
         model.set_logger(models[0].logger)
@@ -43,6 +44,8 @@ def test_updates_without_noise_are_those_of_the_cpu():
         model.train(20, 32)
     for cpu, cuda in zip(*map(parameters, models), strict=True):
         assert torch.allclose(cpu, cuda, atol=1e-4)
+    assert models[0].policy.highest_value > 0
+    assert models[1].policy.highest_value.item() == pytest.approx(models[0].policy.highest_value.item())
 
 
 def test_models_move_between_devices(tmp_path):
