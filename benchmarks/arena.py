@@ -180,9 +180,9 @@ DQN_MINATAR: dict[str, Any] = {
 
 SDSAC_MINATAR: dict[str, Any] = {
     **{"learning_rate": 1e-3, "learning_starts": 2_000, "batch_size": 64, "buffer_size": 100_000, "tau": 0.05},
-    **{"train_freq": 4, "gradient_steps": 1, "n_steps": 3, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
+    **{"train_freq": 4, "gradient_steps": 1, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
 }
-"""Its authors publish none: those of our preset where it has them."""
+"""Its authors publish none: those of our preset where it has them, and returns of one step: its replay buffer has no others."""
 
 
 def gsac_preset(problem: Problem, **changes: Any) -> Settings | None:
@@ -224,7 +224,7 @@ def sdsac(problem: Problem) -> Settings | None:
     if problem.group == "large":
         return None
     if problem.group == "minatar":
-        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them")
+        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them, one-step returns")
     timesteps = problem.peers.get("sdsac", problem.timesteps)
     return Settings("sdsac", SDSAC_SETTINGS, timesteps, "tuned on CartPole-v1")
 
