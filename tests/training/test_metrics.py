@@ -22,8 +22,8 @@ def test_means_are_of_the_updates_since_the_last_time_and_kept_in_one_place():
 @pytest.mark.parametrize("value", [math.inf, math.nan])
 def test_a_number_that_is_none_is_named_until_the_means_are_taken(value):
     mean = RunningMean()
-    mean.add(Metrics(*torch.zeros(7))._replace(critic_loss=torch.tensor(value)))
-    mean.add(Metrics(*torch.zeros(7)))
+    mean.add(Metrics(*torch.zeros(len(Metrics._fields)))._replace(critic_loss=torch.tensor(value)))
+    mean.add(Metrics(*torch.zeros(len(Metrics._fields))))
     assert mean.not_finite() == ["critic_loss"]
     mean.pop()
     assert mean.not_finite() == []
