@@ -224,7 +224,9 @@ def sdsac(problem: Problem) -> Settings | None:
     if problem.group == "large":
         return None
     if problem.group == "minatar":
-        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them, one-step returns")
+        return Settings(
+            "sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them, one-step returns"
+        )
     timesteps = problem.peers.get("sdsac", problem.timesteps)
     return Settings("sdsac", SDSAC_SETTINGS, timesteps, "tuned on CartPole-v1")
 
