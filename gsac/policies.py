@@ -106,11 +106,11 @@ class GSACPolicy(BasePolicy):
         self.critic_target = self.make_critic()
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.set_training_mode(False)
-
-        self.actor.optimizer = self._make_optimizer(self.actor.parameters(), lr_schedule)
         # With the weights they go wherever those go: into files, and into another model.
         for name in ("lowest_value", "highest_value"):
             self.register_buffer(name, torch.zeros((), device=self.device))
+
+        self.actor.optimizer = self._make_optimizer(self.actor.parameters(), lr_schedule)
         own = self.critic.q_net if self.share_features_extractor else self.critic
         self.critic.optimizer = self._make_optimizer(own.parameters(), lr_schedule)
 

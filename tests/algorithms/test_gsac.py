@@ -144,7 +144,7 @@ def test_save_and_load(kwargs, tmp_path):
     assert loaded.ent_coef_optimizer is None or loaded.log_ent_coef is loaded._learner.log_ent_coef
 
 
-def test_the_range_of_values_is_saved_and_goes_on_to_widen(tmp_path):
+def test_the_range_of_values_goes_wherever_the_weights_go(tmp_path):
     model = GSAC("MlpPolicy", "CartPole-v1", seed=0, bound_targets=True, **QUICK).learn(120)
     model.save(tmp_path / "model")
     model.save_weights(tmp_path / "weights")
