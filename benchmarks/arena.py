@@ -182,7 +182,8 @@ SDSAC_MINATAR: dict[str, Any] = {
     **{"learning_rate": 1e-3, "learning_starts": 2_000, "batch_size": 64, "buffer_size": 100_000, "tau": 0.05},
     **{"train_freq": 4, "gradient_steps": 1, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
 }
-"""Its authors publish none: those of our preset where it has them, and returns of one step: its replay buffer has no others."""
+"""Its authors publish none: those of our preset for Breakout where the two share settings, and returns of one step: its replay
+buffer has no others."""
 
 
 def gsac_preset(problem: Problem, **changes: Any) -> Settings | None:
@@ -224,9 +225,10 @@ def sdsac(problem: Problem) -> Settings | None:
     if problem.group == "large":
         return None
     if problem.group == "minatar":
-        return Settings(
-            "sdsac", SDSAC_MINATAR, problem.timesteps, "those of GSAC's preset where it has them, one-step returns"
+        source = (
+            "as GSAC's preset for Breakout where the two share settings, a constant rate, one-step returns, not tuned"
         )
+        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, source)
     timesteps = problem.peers.get("sdsac", problem.timesteps)
     return Settings("sdsac", SDSAC_SETTINGS, timesteps, "tuned on CartPole-v1")
 
