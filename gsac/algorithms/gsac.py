@@ -77,7 +77,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
         greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
-        poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here
+        poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here on classic control. Where rewards
+        are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix
     :param bound_targets: no next state counts for more, or less, than the rewards seen so far can add up to. For critics that
         run away where the policy seldom returns; ``train/clamp_fraction`` in the log says how many values were out of range
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
