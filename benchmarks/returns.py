@@ -129,7 +129,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def identity(row: dict[str, Any]) -> str:
-    return json.dumps({name: row[name] for name in IDENTITY}, sort_keys=True, default=str)
+    """What tells a run from others. Arguments that came after it was made count as at their defaults, which change nothing."""
+    usual = configuration(Settings(row["algo"], {}, row["timesteps"], source=""))
+    complete = row | {"configuration": usual | row["configuration"]}
+    return json.dumps({name: complete[name] for name in IDENTITY}, sort_keys=True, default=str)
 
 
 def varied(settings: Settings, variation: str) -> Settings:

@@ -92,6 +92,13 @@ def test_what_is_in_the_file_is_not_run_again_but_another_setting_is(line, tmp_p
     assert len(file.read()) == 2
 
 
+def test_a_line_from_before_an_argument_came_is_the_run_with_its_default():
+    job = returns.described("CartPole-v1", "GSAC, preset", ENTRANTS["GSAC, preset"](PROBLEMS["CartPole-v1"]), seed=0)
+    older = job | {"configuration": {k: v for k, v in job["configuration"].items() if k != "bound_targets"}}
+    other = job | {"configuration": job["configuration"] | {"bound_targets": True}}
+    assert returns.identity(older) == returns.identity(job) != returns.identity(other)
+
+
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys):
     todo = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [f"{SHORT},gamma=7", SHORT])
     file = RunFile(tmp_path / "returns.jsonl")
