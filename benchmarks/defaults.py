@@ -41,6 +41,7 @@ NOT_SETTINGS = {
     "_init_setup_model",
 }
 N_EVALUATIONS = 10
+EPISODES = 20
 FIRST_TUNING_SEED = 100
 
 
@@ -119,8 +120,8 @@ def run(
         log_interval=10**9,
     )
     seconds, cpu_seconds = time.time() - start, time.process_time() - cpu
-    deterministic, _ = evaluate_policy(model, eval_env, 20, deterministic=True, return_episode_rewards=True)
-    stochastic, _ = evaluate_policy(model, eval_env, 20, deterministic=False, return_episode_rewards=True)
+    deterministic, _ = evaluate_policy(model, eval_env, EPISODES, deterministic=True, return_episode_rewards=True)
+    stochastic, _ = evaluate_policy(model, eval_env, EPISODES, deterministic=False, return_episode_rewards=True)
     return {
         "env": env_id,
         "variation": variation,

@@ -19,7 +19,16 @@ import defaults
 from gsac.run_file import RunFile
 
 SEARCH = Path(__file__).parent / "results" / "returns_search.jsonl"
-HEADER = ("problem", "steps", "settings", "seeds", "return at the end, by seed", "on the way", "CPU seconds")
+HEADER = (
+    "problem",
+    "steps",
+    "settings",
+    "seeds",
+    "return at the end, by seed",
+    "episodes",
+    "on the way",
+    "CPU seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Trial:
     """One tuning run.
 
     :param settings: where it started from, and what was changed
+    :param episodes: of the last evaluation
     :param area: the mean of its evaluations
     """
 
@@ -36,6 +46,7 @@ class Trial:
     commit: str
     seed: int
     final: float
+    episodes: int
     area: float
     cpu_seconds: float
 
@@ -45,7 +56,15 @@ def of_returns(row: dict[str, Any]) -> Trial:
     settings = ", ".join(filter(None, (row["label"], shortened(row["variation"]))))
     final, area = row["final"]["deterministic"], row["area"]["deterministic"]
     return Trial(
-        row["problem"], row["timesteps"], settings, row["commit"], row["seed"], final, area, row["cpu_seconds"]
+        problem=row["problem"],
+        timesteps=row["timesteps"],
+        settings=settings,
+        commit=row["commit"],
+        seed=row["seed"],
+        final=final,
+        episodes=row.get("episodes", len(row["curve"][-1]["deterministic"])),
+        area=area,
+        cpu_seconds=row["cpu_seconds"],
     )
 
 
@@ -55,7 +74,15 @@ def of_defaults(row: dict[str, Any]) -> Trial:
     area = statistics.fmean(point["mean"] for point in row["curve"])
     cpu_seconds = row.get("cpu_seconds", row["seconds"])  # which the first runs did not note
     return Trial(
-        row["env"], row["timesteps"], settings, row["commit"] or "", row["seed"], row["final"], area, cpu_seconds
+        problem=row["env"],
+        timesteps=row["timesteps"],
+        settings=settings,
+        commit=row["commit"] or "",
+        seed=row["seed"],
+        final=row["final"],
+        episodes=defaults.EPISODES,
+        area=area,
+        cpu_seconds=cpu_seconds,
     )
 
 
@@ -88,6 +115,7 @@ def table(found: list[Trial]) -> str:
             settings.replace("|", "\\|"),
             ", ".join(str(trial.seed) for trial in group),
             ", ".join(f"{trial.final:.4g}" for trial in group),
+            " or ".join(str(count) for count in sorted({trial.episodes for trial in group})),
             f"{statistics.fmean(trial.area for trial in group):.4g}",
             f"{statistics.median(trial.cpu_seconds for trial in group):.0f}",
         )

@@ -36,6 +36,15 @@ def test_a_line_holds_forty_whole_episodes_for_each_evaluation_and_their_means(l
     assert 0 < line["evaluation_seconds"] < line["cpu_seconds"]
 
 
+def test_more_episodes_are_played_if_asked_for_and_make_no_other_run(line):
+    few, many = (returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT], n)[0] for n in (2, 20))
+    found = returns.run(few)
+    assert found["episodes"] == 2
+    assert [len(point[kind]) for point in found["curve"] for kind in returns.KINDS] == [2] * 4
+    assert line["episodes"] == 20
+    assert returns.identity(few) == returns.identity(many) == returns.identity(line)
+
+
 def test_every_evaluation_plays_whole_episodes_from_seeds_of_its_own():
     job = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [3], [SHORT])[0]
     model, envs = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 2000, ""), 3, 2)

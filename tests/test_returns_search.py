@@ -10,11 +10,11 @@ def written(path, rows):
     return path
 
 
-def of_returns(seed, final, variation="timesteps=50,n_steps=3", commit="a"):
+def of_returns(seed, final, variation="timesteps=50,n_steps=3", commit="a", **more):
     return {
         **{"problem": "Acrobot-v1", "label": "GSAC, defaults", "variation": variation, "timesteps": 50, "seed": seed},
         **{"final": {"deterministic": final, "stochastic": 0.0}, "area": {"deterministic": -400.0, "stochastic": 0.0}},
-        **{"cpu_seconds": 10.0, "commit": commit},
+        **{"cpu_seconds": 10.0, "commit": commit, "curve": [{"step": 50, "deterministic": [final] * 40}], **more},
     }
 
 
@@ -27,13 +27,18 @@ def of_defaults(seed):
 
 
 def test_the_table_by_hand(tmp_path):
-    rows = [of_returns(211, -90.0), of_returns(0, 7.0), of_returns(100, -500.0), of_returns(211, -80.0, commit="b")]
+    rows = [
+        of_returns(211, -90.0),
+        of_returns(0, 7.0),
+        of_returns(100, -500.0, episodes=200),
+        of_returns(211, -80.0, commit="b"),
+    ]
     search = written(tmp_path / "search.jsonl", rows)
     sweeps = written(tmp_path / "defaults.jsonl", [of_defaults(4), of_defaults(107)])
     assert returns_search.table(returns_search.trials(search, sweeps)).splitlines()[2:] == [
-        "| Acrobot-v1 | 50 | GSAC, defaults | 107 | -100 | -300 | 8 |",
-        "| Acrobot-v1 | 50 | GSAC, defaults, n_steps=3 | 100, 211 | -500, -90 | -400 | 10 |",
-        "| Acrobot-v1 | 50 | GSAC, defaults, n_steps=3 | 211 | -80 | -400 | 10 |",
+        "| Acrobot-v1 | 50 | GSAC, defaults | 107 | -100 | 20 | -300 | 8 |",
+        "| Acrobot-v1 | 50 | GSAC, defaults, n_steps=3 | 100, 211 | -500, -90 | 40 or 200 | -400 | 10 |",
+        "| Acrobot-v1 | 50 | GSAC, defaults, n_steps=3 | 211 | -80 | 40 | -400 | 10 |",
     ]
 
 
