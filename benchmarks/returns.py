@@ -203,11 +203,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--variation", action="append", default=[], help="NAME=VALUE,... on top of the entrants' settings"
     )
-    parser.add_argument("--episodes", type=int, default=EPISODES, help="of each policy in an evaluation")
+    parser.add_argument(
+        "--episodes",
+        type=int,
+        default=EPISODES,
+        help="of each policy in an evaluation; what stands in the results is not run again for more of them",
+    )
     parser.add_argument("--jobs", type=int, default=available_cores())
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--list", action="store_true", help="print problems and entrants, and stop")
     args = parser.parse_args(arguments)
+    if args.episodes < 1:
+        parser.error(
+            f"--episodes {args.episodes} plays nothing: pass a whole number of at least 1, such as {EPISODES}."
+        )
     if args.list:
         print("\n".join([*PROBLEMS, "", *ENTRANTS]))
         return

@@ -45,6 +45,12 @@ def test_more_episodes_are_played_if_asked_for_and_make_no_other_run(line):
     assert returns.identity(few) == returns.identity(many) == returns.identity(line)
 
 
+def test_no_episodes_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        returns.main(["--episodes", "0"])
+    assert "--episodes 0 plays nothing: pass a whole number of at least 1, such as 20." in capsys.readouterr().err
+
+
 def test_every_evaluation_plays_whole_episodes_from_seeds_of_its_own():
     job = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [3], [SHORT])[0]
     model, envs = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 2000, ""), 3, 2)
