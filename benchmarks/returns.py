@@ -29,6 +29,7 @@ from typing import Any
 import defaults
 import numpy as np
 from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
+from defaults import EPISODES
 from gymnasium import Env
 from returns_rows import RESULTS, plan_of
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -38,7 +39,6 @@ from gsac.experiment import versions
 from gsac.processes import Failure, available_cores, run_in_processes
 from gsac.run_file import RunFile
 
-EPISODES = 20
 EVALUATION_SEEDS = 1_000_000
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "source"]
 """Of the settings, as a line names them."""
