@@ -31,6 +31,7 @@ from gsac import experiment
 from gsac.networks.small_cnn import SmallCNN
 from gsac.peers import peer_arguments
 from gsac.presets import preset, read
+from gsac.training.prioritized import PrioritizedReplayBuffer
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     **experiment.ALGORITHMS,
@@ -40,7 +41,7 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "sac": SAC,
     "sdsac": SDSAC,
 }
-CLASSES = {"SmallCNN": SmallCNN, "ReLU": nn.ReLU}
+CLASSES = {"SmallCNN": SmallCNN, "ReLU": nn.ReLU, "PrioritizedReplayBuffer": PrioritizedReplayBuffer}
 """By the names that stand for them in settings, which are written down."""
 
 

@@ -11,7 +11,7 @@ import returns
 import returns_rows
 from arena import ENTRANTS, PROBLEMS, Settings
 
-from gsac import presets
+from gsac import PrioritizedReplayBuffer, presets
 from gsac.peers import PEERS, peer_arguments, peer_settings
 from gsac.run_file import RunFile
 
@@ -129,6 +129,14 @@ def test_variations_change_arguments_budget_and_policy():
     assert (changed.timesteps, changed.n_envs) == (500, 4)
     assert changed.arguments == {"n_steps": 5, "policy_kwargs": {"net_arch": [32, 32], "n_critics": 1}}
     assert settings.arguments == {"n_steps": 3, "policy_kwargs": {"net_arch": [64]}}
+
+
+def test_a_variation_names_a_replay_buffer_by_its_class():
+    changes = "replay_buffer_class=PrioritizedReplayBuffer,buffer_size=500"
+    (job,) = returns.jobs(["CartPole-v1"], ["GSAC, preset"], [100], [changes])
+    model, _ = arena.build(PROBLEMS["CartPole-v1"], Settings("gsac", job["arguments"], 500, ""), 100, 1)
+    assert type(model.replay_buffer) is PrioritizedReplayBuffer
+    assert json.loads(json.dumps(job))["arguments"]["replay_buffer_class"] == "PrioritizedReplayBuffer"
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
