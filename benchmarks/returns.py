@@ -21,7 +21,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -125,10 +125,23 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "wall_seconds": round(time.perf_counter() - wall, 2),
         "evaluation_seconds": round(evaluations.cpu_seconds, 2),
         "updates": model._n_updates,
+        **provenance(),
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """What a run was made with and on."""
+    return {
         "versions": versions() | {name: version(name) for name in ("sb3-contrib", "sb3-soft", "rl-zoo3")},
         "machine": f"{platform.machine()}, {available_cores()} cores, one thread a run",
         "commit": defaults.commit(),
     }
+
+
+def told(row: dict[str, Any]) -> str:
+    """A finished run in a few words."""
+    curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in row["curve"])
+    return f"{row['final']} ({curve})"
 
 
 def identity(row: dict[str, Any]) -> str:
@@ -176,8 +189,18 @@ def jobs(
     ]
 
 
-def run_missing(todo: Sequence[dict[str, Any]], results: RunFile, n_processes: int) -> list[str]:
-    """Appends every run that does not stand in the results; says which failed, and why."""
+def run_missing(
+    todo: Sequence[dict[str, Any]],
+    results: RunFile,
+    n_processes: int,
+    run: Callable[[dict[str, Any]], dict[str, Any]] = run,
+    told: Callable[[dict[str, Any]], str] = told,
+) -> list[str]:
+    """Appends every run that does not stand in the results; says which failed, and why.
+
+    :param run: the first half of a line -> all of it; in another process
+    :param told: a whole line -> what is printed of it
+    """
     known = {identity(row) for row in results.read()}
     failed = []
 
@@ -188,8 +211,7 @@ def run_missing(todo: Sequence[dict[str, Any]], results: RunFile, n_processes: i
             print(f"{name}: {outcome.message}", flush=True)
             return
         results.append(outcome)
-        curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in outcome["curve"])
-        print(f"{name}: {outcome['final']} ({curve}) {outcome['cpu_seconds']} s", flush=True)
+        print(f"{name}: {told(outcome)} {outcome['cpu_seconds']} s", flush=True)
 
     run_in_processes(run, [job for job in todo if identity(job) not in known], n_processes, note)
     return failed

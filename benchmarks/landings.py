@@ -1,0 +1,130 @@
+"""How do LunarLander's training episodes end? Landed, crashed, or cut off by the time limit, in the air or on the legs.
+
+    python benchmarks/landings.py --seeds 211 748
+    python benchmarks/landings.py --seeds 211 748 --variation ent_coef=0.1
+
+The return of a run says that it failed, not how. An episode that runs into the time limit has either never come down, or
+stands on the ground and keeps an engine firing: the reward for landing comes when the body has been at rest for a while.
+A run trains GSAC's preset with the changes and appends one line to the results, as ``returns.py`` does; it is not evaluated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import returns
+from arena import PROBLEMS, Settings, build
+from stable_baselines3.common.callbacks import BaseCallback
+
+from gsac.processes import available_cores
+from gsac.run_file import RunFile
+
+PROBLEM = "LunarLander-v3"
+RESULTS = Path(__file__).parent / "results" / "landings.jsonl"
+LEGS = slice(6, 8)
+"""Of the observation: whether each leg touches the ground."""
+
+STANDING = 0.1
+"""An episode of which more than this fraction was spent on both legs had come down."""
+
+ENDS = ("landed", "crashed", "in the air", "on the legs")
+"""The last two are of episodes that the time limit cut off."""
+
+PARTS = 5
+"""Into which a run is divided in the table."""
+
+
+def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
+    """Which of :data:`ENDS` it was. The environment's last reward is 100 at rest, and -100 for a crash or for leaving.
+
+    :param standing: the fraction of the episode's steps with both legs on the ground
+    """
+    if time_limit:
+        return "on the legs" if standing > STANDING else "in the air"
+    return "landed" if last_reward > 0 else "crashed"
+
+
+class Endings(BaseCallback):
+    """Keeps the step and the kind of each end of an episode, in one environment."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.endings: list[tuple[int, str]] = []
+        self._steps = self._standing = 0
+
+    def _on_step(self) -> bool:
+        (info,), (done,), (reward,) = self.locals["infos"], self.locals["dones"], self.locals["rewards"]
+        observation = info["terminal_observation"] if done else self.locals["new_obs"][0]
+        self._steps += 1
+        self._standing += bool(np.all(observation[LEGS] > 0))
+        if done:
+            end = end_of(float(reward), info["TimeLimit.truncated"], self._standing / self._steps)
+            self.endings.append((self.num_timesteps, end))
+            self._steps = self._standing = 0
+        return True
+
+
+def run(job: dict[str, Any]) -> dict[str, Any]:
+    """Trains: the run's whole line."""
+    settings = Settings(**{name: job[name] for name in returns.FIELDS}, source=job["settings_from"])
+    cpu = time.process_time()
+    model, _ = build(PROBLEMS[PROBLEM], settings, job["seed"], n_eval_envs=1)
+    endings = Endings()
+    model.learn(settings.timesteps, callback=endings)
+    return job | {
+        "endings": endings.endings,
+        "cpu_seconds": round(time.process_time() - cpu, 2),
+        "updates": model._n_updates,
+        **returns.provenance(),
+    }
+
+
+def counts(row: dict[str, Any]) -> list[dict[str, int]]:
+    """How often each end came in each of the run's :data:`PARTS`; the run's last, unfinished episode counts nowhere."""
+    length = row["timesteps"] / PARTS
+    parts = [dict.fromkeys(ENDS, 0) for _ in range(PARTS)]
+    for step, end in row["endings"]:
+        parts[min(int((step - 1) / length), PARTS - 1)][end] += 1
+    return parts
+
+
+def told(row: dict[str, Any]) -> str:
+    """A finished run in a few words."""
+    return "; ".join(f"{end} {sum(part[end] for part in counts(row))}" for end in ENDS)
+
+
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each run: the ends of its episodes, from part to part."""
+    steps = {row["timesteps"] for row in rows}
+    if len(steps) != 1:
+        raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")
+    lines = ["| settings | seed | " + " | ".join(ENDS) + " |", "|---|---|" + "---|" * len(ENDS)]
+    for row in sorted(rows, key=lambda row: (row["variation"], row["seed"])):
+        parts = counts(row)
+        cells = (", ".join(str(part[end]) for part in parts) for end in ENDS)
+        settings = ", ".join(filter(None, ("preset", row["variation"])))
+        lines.append(f"| {settings} | {row['seed']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--variation", action="append", default=[], help="NAME=VALUE,... on top of the preset")
+    parser.add_argument("--jobs", type=int, default=available_cores())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    args = parser.parse_args(arguments)
+    todo = returns.jobs([PROBLEM], ["GSAC, preset"], args.seeds, args.variation or [""])
+    failed = returns.run_missing(todo, RunFile(args.results), args.jobs, run, told)
+    if failed:
+        raise SystemExit(f"{len(failed)} runs failed; the same command tries them again: {'; '.join(failed)}.")
+    print(markdown(RunFile(args.results).read()))
+
+
+if __name__ == "__main__":
+    main()
