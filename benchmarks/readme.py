@@ -16,6 +16,7 @@ from typing import Any
 import defaults
 import estimator_quality
 import jang_table
+import landings
 import prioritized
 import reinforce
 import returns_pictures
@@ -135,6 +136,10 @@ def compare_cartpole() -> str:
     return curves.table(runs, threshold=475.0).rstrip()
 
 
+def how_landers_end() -> str:
+    return landings.markdown(defaults.finished(landings.RESULTS))
+
+
 def sb3_suite() -> str:
     result = json.loads((RESULTS / "sb3_suite.json").read_text())
     counts = result["counts"]
@@ -177,6 +182,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "returns_classic": partial(returns_report.group_tables, "classic"),
     "returns_minatar": partial(returns_report.group_tables, "minatar"),
     "returns_large": partial(returns_report.group_tables, "large"),
+    "landings": how_landers_end,
     "sb3_suite": sb3_suite,
 }
 
