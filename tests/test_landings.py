@@ -1,5 +1,6 @@
 """How LunarLander's episodes end: told apart on the real environment, counted by hand."""
 
+import defaults
 import gymnasium
 import landings
 import numpy as np
@@ -66,3 +67,11 @@ def test_the_table_by_hand():
     ]
     with pytest.raises(ValueError, match="one length"):
         landings.markdown([row, row | {"timesteps": 60}])
+
+
+def test_the_counted_runs_are_on_tuning_seeds_each_once_with_and_without_the_change():
+    rows = defaults.finished(landings.RESULTS)
+    runs = [(row["variation"], row["seed"]) for row in rows]
+    assert len(set(runs)) == len(runs)
+    assert min(seed for _, seed in runs) >= 100
+    assert {seed for variation, seed in runs if variation} == {seed for variation, seed in runs if not variation}
