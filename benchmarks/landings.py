@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import returns
-from arena import PROBLEMS, Settings, build
+from arena import PROBLEMS, build
 from stable_baselines3.common.callbacks import BaseCallback
 
 from gsac.processes import available_cores
@@ -71,7 +71,7 @@ class Endings(BaseCallback):
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Trains: the run's whole line."""
-    settings = Settings(**{name: job[name] for name in returns.FIELDS}, source=job["settings_from"])
+    settings = returns.settings_of(job)
     cpu = time.process_time()
     model, _ = build(PROBLEMS[PROBLEM], settings, job["seed"], n_eval_envs=1)
     endings = Endings()

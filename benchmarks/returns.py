@@ -107,10 +107,15 @@ def described(
     }
 
 
+def settings_of(job: dict[str, Any]) -> Settings:
+    """What a line says that its run was made with."""
+    return Settings(**{name: job[name] for name in FIELDS}, source=job["settings_from"])
+
+
 def run(job: dict[str, Any]) -> dict[str, Any]:
     """Trains and evaluates: the run's whole line."""
     problem = PROBLEMS[job["problem"]]
-    settings = Settings(**{name: job[name] for name in FIELDS}, source=job["settings_from"])
+    settings = settings_of(job)
     wall, cpu = time.perf_counter(), time.process_time()
     model, envs = build(problem, settings, job["seed"], job["episodes"])
     steps = range(problem.every, settings.timesteps + 1, problem.every)
