@@ -148,9 +148,12 @@ class GSACPolicy(BasePolicy):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
         action_masks: np.ndarray | None = None,
+        noise: Tensor | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
         """The action in a state, as SB3's policies give it, within ``action_masks``, bool [D] or [n, D], if given.
 
+        :param noise: standard Gumbel noise [n, D] that decides what is sampled; fresh if None. The same noise again is
+            the same choice wherever the policy is the same
         :raises ValueError: masks of another shape or number, or one that allows nothing
         """
         if isinstance(observation, tuple):
@@ -159,7 +162,7 @@ class GSACPolicy(BasePolicy):
         obs, vectorized = self.obs_to_tensor(observation)
         masks = None if action_masks is None else self._mask_tensor(action_masks, obs)
         with torch.no_grad():
-            actions = self.actor(obs, deterministic, masks)
+            actions = self.actor(obs, deterministic, masks, None if noise is None else noise.to(self.device))
         in_space = actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         return (in_space if vectorized else in_space.squeeze(axis=0)), state
 

@@ -25,7 +25,9 @@ from gsac import GSAC, Checkpoint, resume
 from gsac.checkpoint import MEMBERS
 
 HERE = Path(__file__).parent
-CASES = [(name, 1) for name in RUNS] + [(name, 4) for name in ("plain", "n-step", "prioritised", "hindsight")]
+CASES = [(name, 1) for name in RUNS] + [
+    (name, 4) for name in ("plain", "n-step", "prioritised", "hindsight", "held noise")
+]
 
 
 def test_resumed_runs_equal_the_uninterrupted_ones(tmp_path):

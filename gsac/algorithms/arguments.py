@@ -26,6 +26,7 @@ NUMBERS: dict[str, tuple[str, Callable[[Any], bool], Any]] = {
     "gradient_steps": ("-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1),
     "n_steps": (AT_LEAST_1, lambda value: value >= 1, 3),
     "target_update_interval": (AT_LEAST_1, lambda value: value >= 1, 1),
+    "noise_duration": ("a number of at least 1", lambda value: 1 <= value < math.inf, 16.0),
 }
 """For each argument that is a number: what is allowed, in words and as a test, and an example."""
 

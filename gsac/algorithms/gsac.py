@@ -24,7 +24,7 @@ from gsac.algorithms.arguments import (
     parse_target_entropy,
 )
 from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
-from gsac.algorithms.masking import MaskedActions
+from gsac.algorithms.held_noise import HeldNoise
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
@@ -41,7 +41,7 @@ from gsac.training.prioritized import PrioritizedReplayBuffer
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
+class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -79,6 +79,11 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here on classic control. Where rewards
         are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix
+    :param deterministic_target: next states are worth what the policy's most probable action is worth there, in the place
+        of its average. For tasks that a policy that acts at random can never finish: what ``predict(deterministic=True)``
+        would reach is then worth something before the entropy has fallen. Not with ``entropy_in_target``
+    :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for fresh
+        noise at each step. With more, the policy's choices hang together, as under a policy without noise
     :param bound_targets: no next state counts for more, or less, than the rewards seen so far can add up to. For critics that
         run away where the policy seldom returns; ``train/clamp_fraction`` in the log says how many values were out of range
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
@@ -142,6 +147,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
         entropy_in_target: bool = False,
+        deterministic_target: bool = False,
+        noise_duration: float = 1.0,
         bound_targets: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
@@ -186,6 +193,8 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
         self.entropy_in_target = entropy_in_target
+        self.deterministic_target = deterministic_target
+        self.noise_duration = noise_duration
         self.bound_targets = bound_targets
         self.q_aggregation = q_aggregation
         self.target_update_interval = target_update_interval
@@ -235,6 +244,7 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
             ent_coef_optimizer=self.ent_coef_optimizer,
             ent_coef_tensor=self.ent_coef_tensor,
             entropy_in_target=self.entropy_in_target,
+            deterministic_target=self.deterministic_target,
             value_range=(self.policy.lowest_value, self.policy.highest_value) if self.bound_targets else None,
             max_grad_norm=self.max_grad_norm,
         )
@@ -248,6 +258,10 @@ class GSAC(GuardedTraining, MaskedActions, AcceleratedUpdates):
         self._check_shared_arguments()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
         check_choice("acceleration", self.acceleration, MODES)
+        if self.deterministic_target and self.entropy_in_target:
+            raise ValueError(
+                "deterministic_target=True values a policy without entropy, and entropy_in_target=True its entropy: pass one."
+            )
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} holds less than one batch of batch_size={self.batch_size}: pass a larger "

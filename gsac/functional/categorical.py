@@ -74,12 +74,15 @@ class FactorisedCategorical:
         """An exact sample, without a gradient. Flat one-hots [..., D], or ``n`` of them: [n, ..., D]"""
         return self._one_hot(self.sample_classes(n))
 
-    def sample_classes(self, n: int | None = None) -> Tensor:
-        """An exact sample, by the Gumbel-max trick. The class of each group: int64 [..., G], or ``n``: [n, ..., G]"""
+    def sample_classes(self, n: int | None = None, noise: Tensor | None = None) -> Tensor:
+        """An exact sample, by the Gumbel-max trick. The class of each group: int64 [..., G], or ``n``: [n, ..., G]
+
+        :param noise: standard Gumbel noise that decides, [..., D] or [n, ..., D]; fresh if None
+        """
         logits = self.logits.detach()
         if n is not None:
             logits = logits.expand(n, *logits.shape)
-        return self.groups.argmax(logits + gumbel_like(logits))
+        return self.groups.argmax(logits + (gumbel_like(logits) if noise is None else noise))
 
     def mode(self) -> Tensor:
         """The most probable action, the first of equals. Flat one-hots [..., D]"""

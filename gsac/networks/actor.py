@@ -55,10 +55,19 @@ class Actor(BasePolicy):
         features = self.extract_features(obs, self.features_extractor)
         return FactorisedCategorical(self.logits(features), self.codec.groups, masks)
 
-    def forward(self, obs: PyTorchObs, deterministic: bool = False, masks: Tensor | None = None) -> Tensor:
-        """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
+    def forward(
+        self,
+        obs: PyTorchObs,
+        deterministic: bool = False,
+        masks: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> Tensor:
+        """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]
+
+        :param noise: standard Gumbel noise that decides about the sample [B, D]; fresh if None
+        """
         policy = self.distribution(obs, masks)
-        return self.codec.decode(policy.mode_classes() if deterministic else policy.sample_classes())
+        return self.codec.decode(policy.mode_classes() if deterministic else policy.sample_classes(noise=noise))
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
         return self(observation, deterministic)

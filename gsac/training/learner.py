@@ -37,6 +37,7 @@ class Learner:
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
     :param entropy_in_target: count the next state's entropy as reward
+    :param deterministic_target: the next state is worth what the policy's mode is worth there
     :param value_range: the least and the greatest value that the rewards of all batches so far can add up to, each [],
         widened in place: no next state counts for more or less, if given
     :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, if given
@@ -54,6 +55,7 @@ class Learner:
         ent_coef_optimizer: torch.optim.Optimizer | None,
         ent_coef_tensor: Tensor | None,
         entropy_in_target: bool,
+        deterministic_target: bool,
         value_range: tuple[Tensor, Tensor] | None,
         max_grad_norm: float | None,
     ) -> None:
@@ -63,6 +65,7 @@ class Learner:
         self.log_ent_coef, self.ent_coef_optimizer = log_ent_coef, ent_coef_optimizer
         self.ent_coef_tensor = ent_coef_tensor
         self.entropy_in_target = entropy_in_target
+        self.deterministic_target = deterministic_target
         self.value_range = value_range
         self.max_grad_norm = max_grad_norm
 
@@ -136,7 +139,7 @@ class Learner:
         values = action_values(batch.actions)
         with torch.no_grad():
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
-            next_value = self._expected_value(next_policy, self.critic_target.action_values(batch.next_observations))
+            next_value = self._next_value(next_policy, self.critic_target.action_values(batch.next_observations))
             next_value, clamp_fraction = self._bounded(next_value, batch, ent_coef)
             if self.entropy_in_target:
                 next_value = next_value + ent_coef * next_policy.entropy()
@@ -196,8 +199,10 @@ class Learner:
         bounded = next_value.clamp(lowest, highest)
         return bounded, (bounded != next_value).mean(dtype=bounded.dtype)
 
-    def _expected_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
-        """E_{a~pi}[q(a)] at the one-hots, exactly where they can be enumerated, else by one sample. [B]"""
+    def _next_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
+        """q(mode of pi), or E_{a~pi}[q(a)], exactly where actions can be enumerated, else by one sample. [B]"""
+        if self.deterministic_target:
+            return self.aggregate(values(policy.mode()))
         if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
             actions = policy.groups.joint_actions(policy.logits.device)
             return (policy.joint_probs() * self.aggregate(values.joint(actions))).sum(0)

@@ -25,6 +25,8 @@ OUT_OF_RANGE = [
     ("target_update_interval", 0),
     ("max_grad_norm", 0.0),
     ("num_threads", 0),
+    ("noise_duration", 0.5),
+    ("noise_duration", math.inf),
     ("temperature", 0.0),
     ("temperature", -1.0),
     ("temperature", "linear:1:0"),
@@ -49,6 +51,7 @@ WRONG_TYPES = [
     ("n_steps", None),
     ("gamma", "0.9"),
     ("tau", None),
+    ("noise_duration", "long"),
     ("temperature", None),
     ("learning_rate", [1e-3]),
     ("estimator", 3),
@@ -114,6 +117,11 @@ def test_coefficients(ent_coef, parsed):
 def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
     with pytest.raises(ValueError, match=r"target_entropy=0\.3 has no effect with a fixed ent_coef=0\.1: pass"):
         GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
+
+
+def test_a_target_without_entropy_and_with_it_is_refused():
+    with pytest.raises(ValueError, match="deterministic_target=True .* entropy_in_target=True .*: pass one"):
+        GSAC("MlpPolicy", "CartPole-v1", deterministic_target=True, entropy_in_target=True)
 
 
 def test_a_single_action_is_learned_with_and_leaves_the_coefficient_where_it_was():

@@ -39,6 +39,8 @@ def test_the_constructor_has_sb3s_order():
         "estimator",
         "temperature",
         "entropy_in_target",
+        "deterministic_target",
+        "noise_duration",
         "bound_targets",
         "q_aggregation",
         "max_grad_norm",

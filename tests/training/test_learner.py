@@ -35,6 +35,7 @@ def make_learner(
         "ent_coef_optimizer": None,
         "ent_coef_tensor": torch.tensor(ent_coef),
         "entropy_in_target": True,
+        "deterministic_target": False,
         "value_range": (policy.lowest_value, policy.highest_value),
         "max_grad_norm": None,
     }
@@ -95,6 +96,37 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
     assert loss.item() == pytest.approx(0.5 * (current - target[:, None]).square().mean(0).sum().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("aggregation", ["min", "mean"])
+@pytest.mark.parametrize("head", ["linear", "action_in"])
+def test_a_deterministic_target_asks_for_the_most_probable_allowed_action(aggregation, head):
+    policy, learner = make_learner(
+        entropy_in_target=False,
+        deterministic_target=True,
+        q_aggregation=aggregation,
+        policy_kwargs={"critic_head": head},
+    )
+    for parameter in policy.critic_target.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    allowed = torch.rand(16, 5) < 0.7
+    allowed[:, [0, 4]] = True
+    batch = make_batch(policy)._replace(masks=torch.ones(16, 5, dtype=torch.bool), next_masks=allowed)
+    loss, *_ = learner.critic_loss(batch, torch.tensor(0.3))
+
+    logits = policy.actor.distribution(batch.next_observations).logits.detach()
+    values = []
+    for row, free, observation in zip(logits.tolist(), allowed.tolist(), batch.next_observations, strict=True):
+        first = max((i for i in (0, 1) if free[i]), key=row.__getitem__)
+        second = max((i for i in (2, 3, 4) if free[i]), key=row.__getitem__)
+        action = torch.zeros(1, 5)
+        action[0, [first, second]] = 1.0
+        values.append(torch.cat(policy.critic_target(observation[None], action), 1)[0])
+    values = torch.stack(values)
+    value = values.min(1).values if aggregation == "min" else values.mean(1)
+    target = batch.rewards + batch.discounts * value
+    current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
+    assert loss.item() == pytest.approx(0.5 * (current - target[:, None]).square().mean(0).sum().item(), rel=1e-4)
+
+
 def test_the_errors_and_the_weighted_loss_by_enumeration():
     policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False)
     batch = make_batch(policy)._replace(weights=torch.rand(16))
@@ -131,7 +163,7 @@ def test_large_spaces_are_sampled_and_right_on_average():
     with torch.no_grad():
         next_policy = policy.actor.distribution(torch.randn(1, 4).expand(20_000, -1))
         values = policy.critic_target.action_values(torch.zeros(20_000, 4))
-        sampled = learner._expected_value(next_policy, values)
+        sampled = learner._next_value(next_policy, values)
         actions = next_policy.groups.joint_actions(torch.device("cpu"))
         probs = (actions @ next_policy.log_probs[0]).exp()
         exact = (probs * torch.cat(policy.critic_target(torch.zeros(len(actions), 4), actions), 1).min(1).values).sum()
