@@ -64,7 +64,10 @@ RUNS = {
     ),
     "memory": (Marked, {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}),
     "masks": (MaskedMarked, {}),
-    "held noise": (MaskedMarked, {"noise_duration": 8.0, "deterministic_target": True}),
+    "exploration": (
+        MaskedMarked,
+        {"noise_duration": 8.0, "epsilon": "linear:0.5:0.1", "deterministic_target": True},
+    ),
     "normalised": (Marked, {}),
     "full buffer": (Marked, {"buffer_size": 120}),
     "fixed coefficient": (Marked, {"ent_coef": 0.1, "train_freq": (1, "episode")}),

@@ -26,7 +26,7 @@ from gsac.checkpoint import MEMBERS
 
 HERE = Path(__file__).parent
 CASES = [(name, 1) for name in RUNS] + [
-    (name, 4) for name in ("plain", "n-step", "prioritised", "hindsight", "held noise")
+    (name, 4) for name in ("plain", "n-step", "prioritised", "hindsight", "exploration")
 ]
 
 

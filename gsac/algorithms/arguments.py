@@ -36,6 +36,11 @@ def is_temperature(value: float) -> bool:
     return 0 < value < math.inf
 
 
+def is_probability(value: float) -> bool:
+    """Within [0, 1]."""
+    return 0 <= value <= 1
+
+
 def is_learning_rate(value: float) -> bool:
     """At least 0 and finite."""
     return 0 <= value < math.inf

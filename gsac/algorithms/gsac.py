@@ -23,8 +23,8 @@ from gsac.algorithms.arguments import (
     parse_ent_coef,
     parse_target_entropy,
 )
+from gsac.algorithms.exploration import Exploration
 from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
-from gsac.algorithms.held_noise import HeldNoise
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
@@ -41,7 +41,7 @@ from gsac.training.prioritized import PrioritizedReplayBuffer
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
+class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -82,8 +82,9 @@ class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
     :param deterministic_target: next states are worth what the policy's most probable action is worth there, in the place
         of its average. For tasks that a policy that acts at random can never finish: what ``predict(deterministic=True)``
         would reach is then worth something before the entropy has fallen. Not with ``entropy_in_target``
-    :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for fresh
-        noise at each step. With more, the policy's choices hang together, as under a policy without noise
+    :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for
+        fresh noise at each step. With more, successive choices hang together, as those of a policy without noise
+    :param epsilon: probability in training of an action that is drawn uniformly in the policy's place; a schedule
     :param bound_targets: no next state counts for more, or less, than the rewards seen so far can add up to. For critics that
         run away where the policy seldom returns; ``train/clamp_fraction`` in the log says how many values were out of range
     :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
@@ -149,6 +150,7 @@ class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
         entropy_in_target: bool = False,
         deterministic_target: bool = False,
         noise_duration: float = 1.0,
+        epsilon: float | str | Schedule = 0.0,
         bound_targets: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
@@ -195,6 +197,7 @@ class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
         self.entropy_in_target = entropy_in_target
         self.deterministic_target = deterministic_target
         self.noise_duration = noise_duration
+        self.epsilon = epsilon
         self.bound_targets = bound_targets
         self.q_aggregation = q_aggregation
         self.target_update_interval = target_update_interval
@@ -256,6 +259,7 @@ class GSAC(GuardedTraining, HeldNoise, AcceleratedUpdates):
         for name, (allowed, holds, example) in NUMBERS.items():
             check_number(name, getattr(self, name), allowed, holds, example)
         self._check_shared_arguments()
+        self._check_exploration()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
         check_choice("acceleration", self.acceleration, MODES)
         if self.deterministic_target and self.entropy_in_target:

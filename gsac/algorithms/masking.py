@@ -118,16 +118,22 @@ class MaskedActions(ChosenBuffer):
         if self._last_masks is None:
             return super()._sample_action(learning_starts, action_noise, n_envs)
         if self.num_timesteps < learning_starts:
-            anything = FactorisedCategorical(
-                torch.zeros(n_envs, self._codec.groups.flat_size),
-                self._codec.groups,
-                to_tensor(self._last_masks, torch.device("cpu")),
-            )
-            actions = self._codec.decode(anything.sample_classes()).numpy()
+            actions = self._uniform_actions(n_envs)
         else:
             assert self._last_obs is not None
             actions, _ = self.policy.predict(self._last_obs, deterministic=False, action_masks=self._last_masks)
         return actions, actions
+
+    def _uniform_actions(self, n_envs: int) -> np.ndarray:
+        """Drawn from all that are allowed now, one for each environment, with equal probabilities."""
+        if self._last_masks is None:
+            return np.array([self.action_space.sample() for _ in range(n_envs)])
+        anything = FactorisedCategorical(
+            torch.zeros(n_envs, self._codec.groups.flat_size),
+            self._codec.groups,
+            to_tensor(self._last_masks, torch.device("cpu")),
+        )
+        return self._codec.decode(anything.sample_classes()).numpy()
 
     def _store_transition(
         self,

@@ -41,6 +41,7 @@ def test_the_constructor_has_sb3s_order():
         "entropy_in_target",
         "deterministic_target",
         "noise_duration",
+        "epsilon",
         "bound_targets",
         "q_aggregation",
         "max_grad_norm",

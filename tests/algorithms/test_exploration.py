@@ -1,4 +1,4 @@
-"""Gumbel noise that lasts: what the policy would draw, in choices that hang together."""
+"""How actions are chosen in training: noise that lasts, and actions drawn in the policy's place."""
 
 import gymnasium
 import numpy as np
@@ -43,14 +43,14 @@ class Still(gymnasium.Env):
         return np.ones(2, np.float32), float(done), done, self.step_of_episode >= self.length, {}
 
 
-def acting(duration, n_envs, length, steps, **task):
-    """A model that acted and never learned, by a policy that is ``PROBS`` everywhere."""
-    env = DummyVecEnv([lambda: Monitor(Still(length, **task))] * n_envs)
-    model = GSAC("MlpPolicy", env, noise_duration=duration, gradient_steps=0, **ACTS_ONLY)
+def acting(duration, n_envs, length, steps, probs=PROBS, at_rest=10**9, **kwargs):
+    """A model that acted and never learned, by a policy that is ``probs`` everywhere."""
+    env = DummyVecEnv([lambda: Monitor(Still(length, at_rest))] * n_envs)
+    model = GSAC("MlpPolicy", env, noise_duration=duration, gradient_steps=0, **ACTS_ONLY | kwargs)
     with torch.no_grad():
         for parameter in model.actor.logits.parameters():
             parameter.zero_()
-        model.actor.logits[-1].bias.copy_(PROBS.log())
+        model.actor.logits[-1].bias.copy_(probs.log())
     return model.learn(steps)
 
 
@@ -108,11 +108,23 @@ def test_a_new_run_begins_with_new_noise_and_a_continued_one_does_not():
     assert len(set(actions_of(model, 20)[:, 0])) == 1
 
 
+@pytest.mark.parametrize("duration", [1, 1e9])
+def test_an_action_that_the_policy_has_given_up_comes_back_with_epsilon(duration):
+    """Of three actions the policy takes two, each half of the time, so that a third of the drawn ones are the third."""
+    steps, given_up = 8_000, torch.tensor([0.5, 0.5, 1e-30])
+    model = acting(duration, n_envs=4, length=50, steps=steps, probs=given_up, epsilon="linear:0.6:0")
+    thirds = (actions_of(model, steps) == 2).reshape(2, -1).mean(1)
+    assert thirds == pytest.approx([0.45 / 3, 0.15 / 3], abs=0.02)
+    assert model.logger.name_to_value["rollout/epsilon"] == pytest.approx(0, abs=1e-3)
+    never = actions_of(acting(duration, n_envs=4, length=50, steps=steps, probs=given_up), steps)
+    assert not (never == 2).any()
+
+
 @pytest.mark.parametrize(
     "space", [spaces.Discrete(7, start=-2), spaces.MultiDiscrete([4, 3], start=[1, -1]), spaces.MultiBinary(5)], ids=str
 )
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_masks_hold_under_noise_that_lasts(space, n_envs):
+def test_masks_hold_for_all_of_it(space, n_envs):
     env = DummyVecEnv([lambda: Monitor(Allowed(space, 2))] * n_envs)
-    model = GSAC("MlpPolicy", env, noise_duration=20, **ACTS_ONLY | {"learning_starts": 30}).learn(150)
+    model = GSAC("MlpPolicy", env, noise_duration=20, epsilon=0.5, **ACTS_ONLY | {"learning_starts": 30}).learn(150)
     assert sum(env.get_attr("actions_seen")) == model.num_timesteps >= 150
