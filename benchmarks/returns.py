@@ -51,6 +51,7 @@ IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env
 def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
     """The return of a whole episode in each environment, seeded one after the other.
 
+    It is the environment's own, as its ``Monitor`` has it below all wrappers: one may clip the rewards to train with.
     An environment rests when its episode is over: stepping it on until the longest is done, as vectorised ones do, would
     cost more than training.
     """
@@ -64,9 +65,10 @@ def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bo
         )
         still = []
         for i, action in zip(playing, actions, strict=True):
-            observations[i], reward, terminated, truncated, _ = envs[i].step(action)
-            returns[i] += float(reward)
-            if not (terminated or truncated):
+            observations[i], _, terminated, truncated, info = envs[i].step(action)
+            if terminated or truncated:
+                returns[i] = float(info["episode"]["r"])
+            else:
                 still.append(i)
         playing = still
     return returns

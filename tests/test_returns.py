@@ -89,6 +89,19 @@ def test_normalised_observations_are_those_of_the_training():
     assert np.abs(seen[0] - raw).max() > 0.1
 
 
+def test_the_return_is_the_environments_own_whatever_rewards_are_trained_with():
+    clipped = Settings("gsac", {}, 100, "", env_wrapper=[{"gymnasium.wrappers.ClipReward": {"max_reward": -0.5}}])
+    plain = Settings("gsac", {}, 100, "")
+    played = []
+    for settings in (clipped, plain):
+        model, envs = arena.build(PROBLEMS["CartPole-v1"], settings, 0, 3)
+        _, reward, *_ = (envs[0].reset(seed=1), envs[0].step(0))[1]
+        assert reward == (-0.5 if settings is clipped else 1.0)
+        played.append(returns.play(model, envs, 7, deterministic=True))
+    assert played[0] == played[1]
+    assert min(played[0]) > 0
+
+
 def test_a_line_tells_every_argument_the_defaults_too(line):
     assert line["configuration"]["learning_rate"] == 1e-3
     assert line["configuration"]["learning_starts"] == 100
