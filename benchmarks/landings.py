@@ -104,10 +104,10 @@ def markdown(rows: Sequence[dict[str, Any]]) -> str:
     if len(steps) != 1:
         raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")
     lines = ["| settings | seed | " + " | ".join(ENDS) + " |", "|---|---|" + "---|" * len(ENDS)]
-    for row in sorted(rows, key=lambda row: (row["variation"], row["seed"])):
+    for row in sorted(rows, key=lambda row: (row["label"], row["variation"], row["seed"])):
         parts = counts(row)
         cells = (", ".join(str(part[end]) for part in parts) for end in ENDS)
-        settings = ", ".join(filter(None, ("preset", row["variation"])))
+        settings = ", ".join(filter(None, (row["label"].removeprefix("GSAC, "), row["variation"])))
         lines.append(f"| {settings} | {row['seed']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
