@@ -153,8 +153,8 @@ def test_a_bar_counts_runs_with_its_budget_only():
 
 
 @pytest.mark.parametrize(("rival", "met"), [(249.0, True), (250.0, False)])
-def test_the_interval_has_to_lie_above_both_rivals(rival, met):
-    own = rows("LunarLander-v3", OURS, [250.0] * 5, 50_000)
+def test_the_mean_has_to_lie_above_the_intervals_of_both_rivals(rival, met):
+    own = rows("LunarLander-v3", OURS, [0.0, 250.0, 250.0, 250.0, 250.0], 50_000)
     sdsac = rows("LunarLander-v3", "SDSAC", [100.0] * 5, 100_000)
     dqn = rows("LunarLander-v3", "DQN", [0.0, rival, rival, rival, rival], 100_000)
     state, figures = verdict(own, sdsac, dqn, problem="LunarLander-v3")
