@@ -30,6 +30,15 @@ def test_trains_and_stays_on_the_device(space, estimator):
     assert model._learner.temperature.is_cuda
 
 
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_noise_that_lasts_and_targets_without_it_reach_the_device(space):
+    settings = {"noise_duration": 1e9, "deterministic_target": True, "learning_rate": 0.0, **QUICK}
+    model = GSAC("MlpPolicy", Match(space), device="cuda", **settings).learn(200)
+    observations = torch.as_tensor(model.replay_buffer.observations[199, 0], device="cuda")[None]
+    classes = model.policy.actor(observations, noise=model._noise.cuda()).cpu().flatten()
+    assert classes.equal(torch.as_tensor(model.replay_buffer.actions[199, 0]).cpu().long().flatten())
+
+
 def test_updates_without_noise_are_those_of_the_cpu():
     """The exact estimator and an enumerated target draw nothing, so that both devices do the same sums."""
     settings = {"estimator": "expected", "bound_targets": True, **QUICK}
