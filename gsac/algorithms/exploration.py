@@ -23,13 +23,14 @@ class Exploration(MaskedActions):
     Each step it ends with probability 1 / ``noise_duration``, and with every episode. An action drawn with fresh noise at
     each step dithers: where 25 steps of the same action in a row are needed and its probability is 0.9, one attempt in
     fourteen succeeds. Under noise that is kept, the policy acts as a deterministic one does, and changes its mind only
-    where its logits do.
+    where its logits do. Dabney et al. 2020, https://arxiv.org/abs/2006.01782, let random actions last instead.
 
     With probability ``epsilon``, a step's action is drawn uniformly from those that are allowed. The noise cannot bring
     back an action that the policy has given up: where values differ by much more than the entropy coefficient, its
     probability is 0 in effect, nothing is learned about it any more, and the critics' guess stays what it was.
 
-    Off-policy learning may act as it likes, so nothing has to be corrected for either.
+    Off-policy learning may act as it likes, so nothing has to be corrected for either; but returns of several steps count
+    the steps as they were, whoever chose them.
     """
 
     noise_duration: float

@@ -81,7 +81,8 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix
     :param deterministic_target: next states are worth what the policy's most probable action is worth there, in the place
         of its average. For tasks that a policy that acts at random can never finish: what ``predict(deterministic=True)``
-        would reach is then worth something before the entropy has fallen. Not with ``entropy_in_target``
+        would reach is then worth something before the entropy has fallen. As Lillicrap et al. 2016 do for continuous
+        actions, https://arxiv.org/abs/1509.02971. Not with ``entropy_in_target``
     :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for
         fresh noise at each step. With more, successive choices hang together, as those of a policy without noise
     :param epsilon: probability in training of an action that is drawn uniformly in the policy's place; a schedule
