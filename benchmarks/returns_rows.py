@@ -117,6 +117,23 @@ def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED and not row.get("superseded")]
 
 
+def named(label: str, variation: str) -> str:
+    """The label with its changes behind it, wrappers by the names of their classes."""
+    changes = []
+    for change in variation.split(","):
+        if change.startswith("env_wrapper="):
+            [(_, wrappers)] = defaults.changes(change)
+            changes += [_wrapper(described) for described in wrappers]
+        else:
+            changes.append(change)
+    return ", ".join(filter(None, (label, ",".join(changes))))
+
+
+def _wrapper(described: dict[str, dict[str, Any]]) -> str:
+    [(path, arguments)] = described.items()
+    return f"{path.rpartition('.')[2]}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
+
+
 def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
     """The reported rows, together where only the seed differs; by problem, label and budget.
 
@@ -125,8 +142,7 @@ def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
     """
     found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in reported(rows):
-        label = ", ".join(filter(None, (row["label"], row.get("variation"))))
-        found.setdefault((row["problem"], label, row["timesteps"]), []).append(row)
+        found.setdefault((row["problem"], named(row["label"], row.get("variation", "")), row["timesteps"]), []).append(row)
     for (problem, label, timesteps), runs in found.items():
         _check(f"{label} on {problem} with {timesteps:,} steps", runs)
     labels = [*LABELS, *dict.fromkeys(label for _, label, _ in found if label not in LABELS)]

@@ -76,10 +76,13 @@ def table(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) ->
     """For each problem the interquartile mean of the scores, and the one over all problems for those that entered all.
 
     Of a label's budgets on one problem the longest counts; over all problems, the seeds that it has on each of them.
+    Labels that no plan has, changes of single problems, are left out.
     """
+    planned = {label for problem in problems for label in returns_rows.plan_of(problem).labels}
     header = ["algorithm", *problems, "all [95% interval]", "seeds"]
     lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    for label in dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems):
+    labels = dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems)
+    for label in filter(planned.__contains__, labels):
         longest = {entrant.problem: entrant for entrant in entrants if entrant.label == label}  # they come by budget
         cells = [label]
         for problem, anchor in problems.items():

@@ -77,6 +77,14 @@ def test_other_budgets_and_variations_are_lines_of_their_own():
     ]
 
 
+def test_a_label_names_its_changes_and_wrappers_by_their_classes():
+    clipped = 'env_wrapper=[{"gymnasium.wrappers.ClipReward":{"min_reward":-20;"max_reward":100}}]'
+    assert returns_rows.named("DQN", "") == "DQN"
+    assert returns_rows.named("SDSAC", "gamma=0.95,policy.net_arch=[64;64]") == "SDSAC, gamma=0.95,policy.net_arch=[64;64]"
+    assert returns_rows.named("DQN", clipped) == "DQN, ClipReward(min_reward=-20, max_reward=100)"
+    assert returns_rows.named("DQN", f"{clipped},tau=0.1") == "DQN, ClipReward(min_reward=-20, max_reward=100),tau=0.1"
+
+
 def test_seeds_that_do_not_belong_together_are_an_error():
     twice = rows("Acrobot-v1", "DQN", [1.0]) + rows("Acrobot-v1", "DQN", [2.0])
     with pytest.raises(ValueError, match='DQN on Acrobot-v1 with 100 steps: seed 0 stands there twice. Write "supers'):
@@ -196,10 +204,11 @@ ANCHORS = {"CartPole-v1": {"random": 0.0, "threshold": 100.0}, "Acrobot-v1": {"r
 
 def test_scores_over_problems_by_hand():
     both = rows("CartPole-v1", OURS, [0.0, 100.0]) + rows("Acrobot-v1", OURS, [500.0, 300.0])  # 0, 1; 2.5, 2
-    lines = returns_scores.table(returns_rows.entrants(both + rows("CartPole-v1", "DQN", [50.0])), ANCHORS).splitlines()
+    others = rows("CartPole-v1", "DQN", [50.0]) + rows("CartPole-v1", "DQN", [60.0], variation="tau=0.1")
+    lines = returns_scores.table(returns_rows.entrants(both + others), ANCHORS).splitlines()
     # of one problem: 0 or 1, and 2.5 or 2, drawn apart: from (0 + 2) / 2 to (1 + 2.5) / 2
     assert lines[2] == "| GSAC, preset | 0.50 (100) | 2.25 (100) | 1.50 [1.00, 1.75] | 0, 1 |"
-    assert lines[3] == "| DQN | 0.50 (100) | missing | missing | missing |"
+    assert lines[3:] == ["| DQN | 0.50 (100) | missing | missing | missing |"]  # one problem's change is no line
 
 
 def test_scores_over_problems_count_common_seeds_and_the_longest_budget():
