@@ -142,7 +142,9 @@ def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
     """
     found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in reported(rows):
-        found.setdefault((row["problem"], named(row["label"], row.get("variation", "")), row["timesteps"]), []).append(row)
+        found.setdefault((row["problem"], named(row["label"], row.get("variation", "")), row["timesteps"]), []).append(
+            row
+        )
     for (problem, label, timesteps), runs in found.items():
         _check(f"{label} on {problem} with {timesteps:,} steps", runs)
     labels = [*LABELS, *dict.fromkeys(label for _, label, _ in found if label not in LABELS)]

@@ -80,7 +80,9 @@ def test_other_budgets_and_variations_are_lines_of_their_own():
 def test_a_label_names_its_changes_and_wrappers_by_their_classes():
     clipped = 'env_wrapper=[{"gymnasium.wrappers.ClipReward":{"min_reward":-20;"max_reward":100}}]'
     assert returns_rows.named("DQN", "") == "DQN"
-    assert returns_rows.named("SDSAC", "gamma=0.95,policy.net_arch=[64;64]") == "SDSAC, gamma=0.95,policy.net_arch=[64;64]"
+    assert (
+        returns_rows.named("SDSAC", "gamma=0.95,policy.net_arch=[64;64]") == "SDSAC, gamma=0.95,policy.net_arch=[64;64]"
+    )
     assert returns_rows.named("DQN", clipped) == "DQN, ClipReward(min_reward=-20, max_reward=100)"
     assert returns_rows.named("DQN", f"{clipped},tau=0.1") == "DQN, ClipReward(min_reward=-20, max_reward=100),tau=0.1"
 
