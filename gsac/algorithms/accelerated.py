@@ -90,6 +90,7 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
             learner.estimator,
             learner.aggregate,
             learner.entropy_in_target,
+            learner.deterministic_target,
             *(learner.value_range or ()),
             learner.max_grad_norm,
             *optimizers,

@@ -220,6 +220,13 @@ def change_group(**settings):
     return intervene
 
 
+def change_learner(**settings):
+    def intervene(model, path):
+        vars(model._learner).update(settings)
+
+    return intervene
+
+
 INTERVENTIONS = {
     "nothing": (lambda model, path: None, 1),
     "save and load": (save_and_load, 2),
@@ -237,6 +244,8 @@ INTERVENTIONS = {
     "the same gamma": (change(gamma=0.9 + 0.09), 1),
     "batch size": (change(batch_size=4), 2),
     "interval of the targets": (change(target_update_interval=2), 2),
+    "entropy in the target": (change_learner(entropy_in_target=True), 2),
+    "target at the mode": (change_learner(deterministic_target=True), 2),
     "weight decay": (change_group(weight_decay=0.1), 2),
     "momentum": (change_group(betas=(0.5, 0.9)), 2),
 }
