@@ -6,6 +6,7 @@ import pytest
 import torch
 from gymnasium import spaces
 from problems import Allowed
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -128,3 +129,16 @@ def test_masks_hold_for_all_of_it(space, n_envs):
     env = DummyVecEnv([lambda: Monitor(Allowed(space, 2))] * n_envs)
     model = GSAC("MlpPolicy", env, noise_duration=20, epsilon=0.5, **ACTS_ONLY | {"learning_starts": 30}).learn(150)
     assert sum(env.get_attr("actions_seen")) == model.num_timesteps >= 150
+
+
+@pytest.mark.parametrize(("duration", "reached"), [(1.0, 0), (16.0, 3)])
+def test_an_untrained_policy_climbs_the_mountain_only_with_noise_that_lasts(duration, reached):
+    env = make_vec_env("MountainCar-v0", 16, seed=0)
+    settings = ACTS_ONLY | {"train_freq": 1, "buffer_size": 1_000}
+    model = GSAC("MlpPolicy", env, noise_duration=duration, gradient_steps=0, **settings).learn(16 * 200 * 8)
+    lengths = [
+        episode["l"] for episode in model.ep_info_buffer
+    ]  # the last hundred; 200 steps are all that an episode has
+    goals = sum(length < 200 for length in lengths)
+    assert len(lengths) == 100
+    assert goals >= reached if reached else goals == 0
