@@ -131,14 +131,11 @@ def test_masks_hold_for_all_of_it(space, n_envs):
     assert sum(env.get_attr("actions_seen")) == model.num_timesteps >= 150
 
 
-@pytest.mark.parametrize(("duration", "reached"), [(1.0, 0), (16.0, 3)])
-def test_an_untrained_policy_climbs_the_mountain_only_with_noise_that_lasts(duration, reached):
+@pytest.mark.parametrize(("duration", "expected"), [(1.0, range(1)), (16.0, range(5, 13))])
+def test_an_untrained_policy_climbs_the_mountain_only_with_noise_that_lasts(duration, expected):
     env = make_vec_env("MountainCar-v0", 16, seed=0)
     settings = ACTS_ONLY | {"train_freq": 1, "buffer_size": 1_000}
     model = GSAC("MlpPolicy", env, noise_duration=duration, gradient_steps=0, **settings).learn(16 * 200 * 8)
-    lengths = [
-        episode["l"] for episode in model.ep_info_buffer
-    ]  # the last hundred; 200 steps are all that an episode has
-    goals = sum(length < 200 for length in lengths)
+    lengths = [episode["l"] for episode in model.ep_info_buffer]  # of the last hundred, cut off after 200 steps
     assert len(lengths) == 100
-    assert goals >= reached if reached else goals == 0
+    assert sum(length < 200 for length in lengths) in expected
