@@ -47,6 +47,9 @@ KINDS = ("deterministic", "stochastic")
 IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 """The entries of a run's line that tell it from other runs."""
 
+BEFORE = {"bound_targets": False, "deterministic_target": False, "noise_duration": 1, "epsilon": 0}
+"""GSAC as it was before it had these arguments, which the first lines of the file do not name."""
+
 
 def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
     """The return of a whole episode in each environment, seeded one after the other.
@@ -152,9 +155,9 @@ def told(row: dict[str, Any]) -> str:
 
 
 def identity(row: dict[str, Any]) -> str:
-    """What tells a run from others. Arguments that came after it was made count as at their defaults, which change nothing."""
-    usual = configuration(Settings(row["algo"], {}, row["timesteps"], source=""))
-    complete = row | {"configuration": usual | row["configuration"]}
+    """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
+    before = BEFORE if row["algo"] == "gsac" else {}
+    complete = row | {"configuration": before | row["configuration"]}
     return json.dumps({name: complete[name] for name in IDENTITY}, sort_keys=True, default=str)
 
 

@@ -21,6 +21,13 @@ hyperparams: dict[str, dict[str, Any]] = presets.read()
 """What the zoo builds GSAC with: the file of :mod:`gsac.presets`. The name is the zoo's."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
+TARGETS = {
+    "mode": {"deterministic_target": True, "entropy_in_target": False},
+    "mean": {"deterministic_target": False, "entropy_in_target": False},
+    "soft": {"deterministic_target": False, "entropy_in_target": True},
+}
+"""What next states are worth."""
+
 COMMANDS = ("train", "enjoy")
 
 
@@ -30,6 +37,7 @@ def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["batch_size"] = 2 ** arguments.pop("batch_size_pow")
     arguments["target_entropy"] = f"auto_{arguments.pop('target_entropy_fraction')}"
+    arguments |= TARGETS[arguments.pop("target")]
     arguments["policy_kwargs"] = {"net_arch": NET_ARCHS[arguments.pop("net_arch")]}
     return arguments
 
@@ -51,7 +59,7 @@ def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args:
         "tau": trial.suggest_float("tau", 0.005, 0.1, log=True),
         "temperature": trial.suggest_float("temperature", 0.1, 1.0, log=True),
         "target_entropy_fraction": trial.suggest_float("target_entropy_fraction", 0.1, 0.7),
-        "entropy_in_target": trial.suggest_categorical("entropy_in_target", [False, True]),
+        "target": trial.suggest_categorical("target", list(TARGETS)),
         "net_arch": trial.suggest_categorical("net_arch", list(NET_ARCHS)),
     }
     if additional_args["using_her_replay_buffer"]:

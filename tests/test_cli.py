@@ -39,6 +39,7 @@ def run(tmp_path_factory):
         "gumbel_softmax",
         "--temperature",
         "cosine:1:0.1:200",
+        "--no-deterministic-target",
         "--entropy-in-target",
     )
     result = gsac(*TRAIN, *arguments, "--policy-kwargs", '{"net_arch": [16]}', cwd=folder)
@@ -63,6 +64,7 @@ def test_the_config_tells_what_was_run(run):
         "learning_starts": 100,
         "estimator": "gumbel_softmax",
         "temperature": "cosine:1:0.1:200",
+        "deterministic_target": False,
         "entropy_in_target": True,
         "policy_kwargs": {"net_arch": [16]},
     }

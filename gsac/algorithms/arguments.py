@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from gsac.schedules import Constant, Schedule, as_schedule
+from gsac.schedules import Constant, Linear, Schedule, as_schedule
 
-DEFAULT_TARGET_FRACTION = 0.3
-"""Of the greatest entropy; for a policy with one peak, about as random as an epsilon between 0.1 and 0.2."""
+DEFAULT_TARGET = Linear(0.8, 0.2)
+"""What ``target_entropy="auto"`` aims at, as fractions of the greatest entropy: actions that nobody values yet are tried, and
+the policy that learns to choose among them has given up the others in the end."""
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
 
@@ -117,7 +118,7 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
     :raises TypeError: none of these
     """
     if target_entropy == "auto":
-        return Constant(DEFAULT_TARGET_FRACTION)
+        return DEFAULT_TARGET
     if max_entropy <= 0:
         raise ValueError(
             f"target_entropy={target_entropy!r} cannot be reached: there is one action to choose from, and its entropy "

@@ -74,15 +74,16 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
         at 1; a number fixes it
-    :param target_entropy: what a learned coefficient aims at: ``"auto"``, ``"auto_0.5"`` for that fraction of the
-        greatest entropy, a number of nats, or a schedule of the fraction (but not a number)
+    :param target_entropy: what a learned coefficient aims at: ``"auto"`` for a fraction of the greatest entropy that falls from
+        0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here on classic control. Where rewards
-        are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix
-    :param deterministic_target: next states are worth what the policy's most probable action is worth there, in the place
-        of its average. For tasks that a policy that acts at random can never finish: what ``predict(deterministic=True)``
-        would reach is then worth something before the entropy has fallen. As Lillicrap et al. 2016 do for continuous
-        actions, https://arxiv.org/abs/1509.02971. Not with ``entropy_in_target``
+        are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix. Needs
+        ``deterministic_target=False``
+    :param deterministic_target: next states are worth what the policy's most probable action is worth there; if False, its
+        average. What ``predict(deterministic=True)`` would reach is then worth something before the entropy has fallen, in
+        tasks that a policy that acts at random can never finish. As Lillicrap et al. 2016 do for continuous actions,
+        https://arxiv.org/abs/1509.02971
     :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for
         fresh noise at each step. With more, successive choices hang together, as those of a policy without noise
     :param epsilon: probability in training of an action that is drawn uniformly in the policy's place; a schedule
@@ -149,9 +150,9 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         ent_coef: str | float = "auto",
         target_entropy: str | float | Schedule = "auto",
         entropy_in_target: bool = False,
-        deterministic_target: bool = False,
-        noise_duration: float = 1.0,
-        epsilon: float | str | Schedule = 0.0,
+        deterministic_target: bool = True,
+        noise_duration: float = 16,
+        epsilon: float | str | Schedule = "linear:0.15:0",
         bound_targets: bool = False,
         q_aggregation: str = "min",
         target_update_interval: int = 1,
@@ -265,7 +266,8 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         check_choice("acceleration", self.acceleration, MODES)
         if self.deterministic_target and self.entropy_in_target:
             raise ValueError(
-                "deterministic_target=True values a policy without entropy, and entropy_in_target=True its entropy: pass one."
+                "entropy_in_target=True counts the entropy of a policy that acts at random, and deterministic_target=True, the "
+                "default, values one that does not: pass deterministic_target=False."
             )
         if self.buffer_size < self.batch_size:
             raise ValueError(

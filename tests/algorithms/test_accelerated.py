@@ -124,9 +124,12 @@ def test_the_compiler_itself_makes_the_same_with_the_same_noise():
         (
             lambda: Match(SPACES[1]),
             1,
-            {"entropy_in_target": True, "bound_targets": True, "q_aggregation": "mean", "max_grad_norm": None},
+            {
+                **{"deterministic_target": False, "entropy_in_target": True, "bound_targets": True},
+                **{"q_aggregation": "mean", "max_grad_norm": None},
+            },
         ),
-        (lambda: Match(SPACES[1]), 1, {"deterministic_target": True, "noise_duration": 4.0}),
+        (lambda: Match(SPACES[1]), 1, {"deterministic_target": False, "noise_duration": 1.0}),
         (lambda: Match(SPACES[0]), 1, {"train_freq": 4, "gradient_steps": 7, "steps": 80}),
         (lambda: Allowed(SPACES[1], 2), 1, {"estimator": "gumbel_rao"}),
         (lambda: Allowed(SPACES[0], 2), 1, {"n_steps": 3}),
@@ -245,7 +248,7 @@ INTERVENTIONS = {
     "batch size": (change(batch_size=4), 2),
     "interval of the targets": (change(target_update_interval=2), 2),
     "entropy in the target": (change_learner(entropy_in_target=True), 2),
-    "target at the mode": (change_learner(deterministic_target=True), 2),
+    "target at the mean": (change_learner(deterministic_target=False), 2),
     "weight decay": (change_group(weight_decay=0.1), 2),
     "momentum": (change_group(betas=(0.5, 0.9)), 2),
 }
