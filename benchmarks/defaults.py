@@ -3,7 +3,6 @@
     python benchmarks/defaults.py CartPole-v1 --timesteps 15000 --seeds 100 101 102 \
         --variation n_steps=3 --variation n_steps=3,estimator=gumbel_softmax --jobs 2
     python benchmarks/defaults.py --table      # everything that was tried
-    python benchmarks/defaults.py --markdown   # the README's table
 
 A variation is a list of constructor arguments that differ from the defaults; ``policy.X=Y`` sets ``policy_kwargs[X]``.
 Each run is one process on one thread and appends one line to the results, with its whole configuration; a run that
@@ -190,26 +189,6 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The reported seeds, as the README shows them."""
-    lines = [
-        "| environment | steps | arguments | return at the end, seeds 0 to 4 | entropy coefficient on the way | CPU seconds a run |",
-        "|---|---|---|---|---|---|",
-    ]
-    reported = [row for row in rows if row["seed"] < FIRST_TUNING_SEED and not row.get("superseded")]
-    for group in grouped(reported):
-        first = group[0]
-        finals = ", ".join(f"{row['final']:.4g}" for row in group)
-        coefficients = [point["ent_coef"] for row in group for point in row["curve"] if "ent_coef" in point]
-        seconds = statistics.median(row["cpu_seconds"] for row in group)
-        arguments = f"`{first['variation']}`" if first["variation"] else "defaults"
-        lines.append(
-            f"| {first['env']} | {first['timesteps']:,} | {arguments} | {finals} "
-            f"| {min(coefficients):.2g} to {max(coefficients):.2g} | {seconds:.0f} |"
-        )
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("env", nargs="?", default="CartPole-v1")
@@ -219,14 +198,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what has been run, and stop")
-    parser.add_argument("--markdown", action="store_true", help="print the README's table, and stop")
     args = parser.parse_args()
     done = finished(args.results)
     if args.table:
         print(table(done))
-        return
-    if args.markdown:
-        print(markdown(done))
         return
     configurations = {variation: configuration(variation) for variation in args.variation or [""]}
     run_missing(args.env, configurations, args.timesteps, args.seeds, args.jobs, args.results)

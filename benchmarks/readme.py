@@ -37,10 +37,6 @@ DOCUMENTS = (
 RESULTS = Path(__file__).parent / "results"
 
 
-def returns() -> str:
-    return defaults.markdown(defaults.finished(RESULTS / "defaults.jsonl"))
-
-
 def reinforce_returns() -> str:
     return reinforce.markdown(defaults.finished(RESULTS / "reinforce.jsonl"))
 
@@ -156,7 +152,7 @@ def sb3_suite() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "returns": returns,
+    "returns_defaults": returns_report.defaults_table,
     "reinforce": reinforce_returns,
     "update_cost": cost_of_columns,
     "update_cost_groups": cost_of_groups,

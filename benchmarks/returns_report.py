@@ -24,8 +24,7 @@ from returns_rows import LABELS, OURS, PLANS, Entrant
 
 from gsac import curves
 
-HEADER = (
-    "algorithm",
+FIGURES = (
     "steps",
     "return at the end, by seed",
     "median",
@@ -53,8 +52,8 @@ def iqm(scores: np.ndarray) -> str:
     return f"{curves.interquartile_mean(scores):.4g}"
 
 
-def row(entrant: Entrant) -> str:
-    """One line of a problem's table; planned seeds that did not run are called missing in their place."""
+def row(name: str, entrant: Entrant) -> str:
+    """One line of a table; planned seeds that did not run are called missing in their place."""
     planned = returns_rows.plan_of(entrant.problem).seeds
     finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
     seeds = sorted({*planned, *entrant.seeds})
@@ -63,7 +62,7 @@ def row(entrant: Entrant) -> str:
         each += f" ({numbers(seeds)})"
     training = statistics.median(run["cpu_seconds"] - run["evaluation_seconds"] for run in entrant.runs)
     cells = (
-        entrant.label,
+        name,
         f"{entrant.timesteps:,}",
         each,
         f"{np.median(entrant.finals):.4g}",
@@ -75,6 +74,17 @@ def row(entrant: Entrant) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def header(first: str) -> list[str]:
+    return [f"| {' | '.join((first, *FIGURES))} |", "|---" * (1 + len(FIGURES)) + "|"]
+
+
+def label_table(label: str, entrants: Sequence[Entrant]) -> str:
+    """One entrant on every problem where it has run."""
+    shown = returns_rows.problems(entrant.problem for entrant in entrants)
+    runs = [entrant for problem in shown for entrant in of_problem(problem, entrants) if entrant.label == label]
+    return "\n".join([*header("environment"), *(row(entrant.problem, entrant) for entrant in runs)])
+
+
 def problem_table(problem: str, field: Sequence[Entrant]) -> str:
     """All entrants on one problem, with those that were planned and are missing.
 
@@ -83,10 +93,10 @@ def problem_table(problem: str, field: Sequence[Entrant]) -> str:
     plan = returns_rows.plan_of(problem)
     if not field:
         return f"### {problem}\n\nmissing"
-    lines = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|", *map(row, field)]
+    lines = [*header("algorithm"), *(row(entrant.label, entrant) for entrant in field)]
     present = {entrant.label for entrant in field}
     absent = [label for label in plan.labels if label not in present]
-    lines += [f"| {label} |{' missing |' * (len(HEADER) - 1)}" for label in absent]
+    lines += [f"| {label} |{' missing |' * len(FIGURES)}" for label in absent]
     episodes = sorted({entrant.episodes for entrant in field})
     caption = (
         f"{numbers(plan.seeds).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
@@ -159,6 +169,10 @@ def bars(path: Path = returns_rows.RESULTS) -> str:
 
 def compact_table(path: Path = returns_rows.RESULTS) -> str:
     return compact(returns_rows.load(path))
+
+
+def defaults_table(path: Path = returns_rows.RESULTS) -> str:
+    return label_table("GSAC, defaults", returns_rows.load(path))
 
 
 def estimators(path: Path = returns_rows.RESULTS) -> str:

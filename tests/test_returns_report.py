@@ -47,11 +47,20 @@ def verdict(*of_problem, problem):
 
 def test_a_line_by_hand():
     (entrant,) = returns_rows.entrants(rows("Acrobot-v1", OURS, [1.0, 1.0, 9.0, 1.0, 1.0], 2000))
-    assert returns_report.row(entrant) == (
+    assert returns_report.row(OURS, entrant) == (
         "| GSAC, preset | 2,000 | 1, 1, 9, 1, 1 | 1 | 1 [1, 6.333] | 0 | 0.75 | 22 |"
     )  # on the way 0.75, 0.75, 6.75, 0.75, 0.75; 20 to 24 seconds without those of the evaluations
     (single,) = returns_rows.entrants([row("Acrobot-v1", OURS, 1, 7.0)])
-    assert returns_report.row(single).split(" | ")[2:5] == ["missing, 7, missing, missing, missing", "7", "7"]
+    assert returns_report.row(OURS, single).split(" | ")[2:5] == ["missing, 7, missing, missing, missing", "7", "7"]
+
+
+def test_one_entrant_on_all_problems_has_a_line_for_each():
+    found = [*rows("MountainCar-v0", "DQN", [-100.0] * 5), *rows("Acrobot-v1", OURS, [-80.0] * 5)]
+    found += rows("MountainCar-v0", OURS, [-110.0] * 5)
+    lines = returns_report.label_table(OURS, returns_rows.entrants(found)).splitlines()
+    assert lines[0].startswith("| environment | steps | return at the end, by seed |")
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| Acrobot-v1", "| MountainCar-v0"]
+    assert lines[3].split(" | ")[2] == "-110, -110, -110, -110, -110"
 
 
 def test_tuning_seeds_and_superseded_runs_are_not_shown():

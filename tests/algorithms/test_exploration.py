@@ -15,6 +15,7 @@ from gsac import GSAC
 PROBS = torch.tensor([0.1, 0.2, 0.7])
 ACTS_ONLY = {
     "learning_starts": 0,
+    "epsilon": 0,
     "batch_size": 16,
     "buffer_size": 50_000,
     "train_freq": 16,
@@ -127,7 +128,8 @@ def test_an_action_that_the_policy_has_given_up_comes_back_with_epsilon(duration
 @pytest.mark.parametrize("n_envs", [1, 3])
 def test_masks_hold_for_all_of_it(space, n_envs):
     env = DummyVecEnv([lambda: Monitor(Allowed(space, 2))] * n_envs)
-    model = GSAC("MlpPolicy", env, noise_duration=20, epsilon=0.5, **ACTS_ONLY | {"learning_starts": 30}).learn(150)
+    settings = ACTS_ONLY | {"epsilon": 0.5, "learning_starts": 30}
+    model = GSAC("MlpPolicy", env, noise_duration=20, **settings).learn(150)
     assert sum(env.get_attr("actions_seen")) == model.num_timesteps >= 150
 
 

@@ -212,7 +212,8 @@ def test_repeated_learning_gives_no_warning():
 
 
 def test_the_log_has_the_keys_that_people_plot(tmp_path):
-    model = GSAC("MlpPolicy", "CartPole-v1", temperature="linear:1:0.5", seed=0, **QUICK)
+    schedules = {"temperature": "linear:1:0.5", "target_entropy": "auto_0.3"}
+    model = GSAC("MlpPolicy", "CartPole-v1", seed=0, **schedules, **QUICK)
     model.set_logger(configure(str(tmp_path), ["csv"]))
     model.learn(400)
     header, *rows = (tmp_path / "progress.csv").read_text().splitlines()
