@@ -43,6 +43,15 @@ N_EVALUATIONS = 10
 EPISODES = 20
 FIRST_TUNING_SEED = 100
 
+PLAIN: dict[str, Any] = {
+    "noise_duration": 1,
+    "epsilon": 0,
+    "deterministic_target": False,
+    "target_entropy": "auto_0.3",
+}
+"""Training on samples of the policy alone, with a steady entropy and targets at its average: GSAC as it was before these had
+other defaults, with which estimators and replay buffers are compared."""
+
 
 def configuration(variation: str) -> dict[str, Any]:
     """All settings: the constructor's defaults, and what the variation changes in them."""

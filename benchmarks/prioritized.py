@@ -21,6 +21,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import defaults
 import gymnasium
 import numpy as np
 import torch
@@ -165,7 +166,7 @@ def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, 
         buffer_size=20_000,
         replay_buffer_class=kind,
         replay_buffer_kwargs=settings,
-        **arguments,
+        **defaults.PLAIN | arguments,
     )
 
 
@@ -230,7 +231,7 @@ def main() -> None:
     both = {"uniform": None, "prioritized": DEFAULT}
     result: dict[str, Any] = {
         "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
-        f"defaults, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, {RANDOM_STEPS} random steps",
+        f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, {RANDOM_STEPS} random steps",
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "stable-baselines3")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

@@ -81,9 +81,8 @@ def estimators_cartpole() -> str:
     return "\n".join(lines)
 
 
-def estimators_in_training(file: str, final: str, average: str) -> str:
-    """Of ``defaults.py``, best first; the two formats are those of the columns."""
-    groups = defaults.grouped(defaults.finished(RESULTS / file))
+def estimators_pairs() -> str:
+    groups = defaults.grouped(defaults.finished(RESULTS / "estimators_pairs.jsonl"))
     seeds = ", ".join(str(row["seed"]) for row in groups[0])
     lines = [
         f"| `estimator` | return at the end, seeds {seeds} | mean of the evaluations on the way | CPU seconds a run |",
@@ -91,12 +90,10 @@ def estimators_in_training(file: str, final: str, average: str) -> str:
     ]
     for group in sorted(groups, key=lambda group: -statistics.mean(row["final"] for row in group)):
         assert [row["seed"] for row in group] == [row["seed"] for row in groups[0]]
-        config = group[0]["config"]
-        head = ", linear head" if config["policy_kwargs"]["critic_head"] == "linear" else ""
-        finals = ", ".join(f"{row['final']:{final}}" for row in group)
+        finals = ", ".join(f"{row['final']:.3g}" for row in group)
         area = statistics.mean(point["mean"] for row in group for point in row["curve"])
         seconds = statistics.median(row["cpu_seconds"] for row in group)
-        lines.append(f"| `{config['estimator']}`{head} | {finals} | {area:{average}} | {seconds:.0f} |")
+        lines.append(f"| `{group[0]['config']['estimator']}` | {finals} | {area:.2f} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -167,9 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
-    "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
-    "estimators_pairs40": partial(estimators_in_training, "estimators_pairs40.jsonl", ".3g", ".2f"),
-    "estimators_halfcheetah": partial(estimators_in_training, "estimators_halfcheetah.jsonl", ".0f", ".0f"),
+    "estimators_pairs": estimators_pairs,
     "jang": jang,
     "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,

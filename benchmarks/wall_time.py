@@ -50,8 +50,7 @@ EVALUATION_SEEDS = 1_000_000
 
 GSAC_SETTINGS: dict[str, Any] = {
     **{"n_envs": 8, "learning_starts": 500, "batch_size": 512, "learning_rate": 1e-2, "gradient_steps": 2, "tau": 0.2},
-    **{"target_entropy": "auto_0.9", "max_grad_norm": None},
-    **{"deterministic_target": False, "noise_duration": 1, "epsilon": 0},
+    **defaults.PLAIN | {"target_entropy": "auto_0.9", "max_grad_norm": None},
     "policy_kwargs": {"n_critics": 1, "critic_layer_norm": False, "net_arch": {"pi": [64], "qf": [64, 64]}},
 }
 """Arguments that differ from the defaults, and ``n_envs``."""
