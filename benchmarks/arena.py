@@ -246,6 +246,7 @@ def sac(problem: Problem) -> Settings | None:
 
 ENTRANTS: dict[str, Callable[[Problem], Settings | None]] = {
     "GSAC, defaults": gsac_defaults,
+    "GSAC, plain": partial(gsac_defaults, **defaults.PLAIN),
     "GSAC, preset": gsac_preset,
     **{
         f"GSAC, preset, {estimator}": partial(gsac_preset, estimator=estimator)

@@ -25,6 +25,7 @@ from gsac.files import atomic_write
 COLOURS = {
     OURS: "#d62728",
     "GSAC, defaults": "#ff9d3a",
+    "GSAC, plain": "#c9a227",
     "GSAC, preset, gumbel_softmax": "#e377c2",
     "GSAC, preset, straight_through_gumbel": "#3b49c4",
     "GSAC, preset, rloo": "#bcbd22",

@@ -18,6 +18,7 @@ OURS = "GSAC, preset"
 LABELS = (
     OURS,
     "GSAC, defaults",
+    "GSAC, plain",
     "GSAC, preset, gumbel_softmax",
     "GSAC, preset, straight_through_gumbel",
     "GSAC, preset, rloo",

@@ -5,7 +5,8 @@ ones that ``sb3_suite.NOT_APPLICABLE`` does not list. Assertions, steps and thre
 
 - The class under test is GSAC under the other's name. It starts learning as early as the other, and arguments that only
   the other has (action noise, state-dependent exploration, epsilon, rollout lengths) are left out. The one test that asks
-  for a return which GSAC does not reach with DQN's batch size and number of updates gets others, see ``SETTINGS``.
+  for a return which GSAC does not reach with DQN's batch size and number of updates, nor in training with its own
+  exploration, gets other settings, see ``SETTINGS``.
 - Where a test leaves the batch size out and its replay buffer is smaller than one of GSAC's batches, which GSAC refuses,
   the batch is as large as the buffer.
 - Where SAC or A2C meet an environment with ``Box`` actions, the environment takes classes instead: five per number,
@@ -25,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import defaults
 import gymnasium
 import numpy as np
 import pytest
@@ -40,8 +42,11 @@ from gsac import GSAC, CnnPolicy, MlpPolicy, MultiInputPolicy
 CLASSES_PER_NUMBER = 5
 """An odd number, so that the middle of a range can be chosen."""
 
-SETTINGS = {"stable_baselines3/test_her.py::test_performance_her[10]": {"batch_size": 128, "gradient_steps": 8}}
-"""Where a test asks for a return, with settings that suit the other: those that suit GSAC."""
+SETTINGS = {
+    "stable_baselines3/test_her.py::test_performance_her[10]": defaults.PLAIN | {"batch_size": 128, "gradient_steps": 8}
+}
+"""Where a test asks for a return, with settings that suit the other: those that suit GSAC. That return is one of training, in
+which actions are explored."""
 
 BATCH_SIZE = inspect.signature(GSAC.__init__).parameters["batch_size"].default
 
