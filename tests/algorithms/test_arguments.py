@@ -97,7 +97,6 @@ def test_unreachable_targets_say_what_can_be_reached(target):
 @pytest.mark.parametrize(
     ("target", "fraction"),
     [
-        ("auto", 0.2),
         ("auto_0.5", 0.5),
         (0.5, 0.5 / math.log(4)),
         ("0.5", 0.5 / math.log(4)),
@@ -107,6 +106,11 @@ def test_unreachable_targets_say_what_can_be_reached(target):
 )
 def test_targets_are_fractions_or_nats(target, fraction):
     assert parse_target_entropy(target, math.log(4))(0.0) == pytest.approx(fraction)
+
+
+def test_the_target_falls_by_default():
+    schedule = parse_target_entropy("auto", math.log(4))
+    assert [schedule(progress) for progress in (1.0, 0.5, 0.0)] == pytest.approx([0.8, 0.5, 0.2])
 
 
 @pytest.mark.parametrize(
