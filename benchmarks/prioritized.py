@@ -231,7 +231,8 @@ def main() -> None:
     both = {"uniform": None, "prioritized": DEFAULT}
     result: dict[str, Any] = {
         "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
-        f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, {RANDOM_STEPS} random steps",
+        f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, "
+        f"{RANDOM_STEPS} random steps",
         "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "stable-baselines3")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }

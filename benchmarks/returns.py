@@ -47,7 +47,7 @@ KINDS = ("deterministic", "stochastic")
 IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 """The entries of a run's line that tell it from other runs."""
 
-BEFORE = {"bound_targets": False, "deterministic_target": False, "noise_duration": 1, "epsilon": 0}
+BEFORE = defaults.PLAIN | {"bound_targets": False}
 """GSAC as it was before it had these arguments, which the first lines of the file do not name."""
 
 

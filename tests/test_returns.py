@@ -15,6 +15,8 @@ from gsac import PrioritizedReplayBuffer, presets
 from gsac.peers import PEERS, peer_arguments, peer_settings
 from gsac.run_file import RunFile
 
+ON = {"bound_targets": "true", "deterministic_target": "true", "noise_duration": "16", "epsilon": "linear:0.15:0"}
+"""Values that do something, three of them the defaults."""
 SHORT = "timesteps=2000,learning_starts=100,train_freq=500,gradient_steps=1"
 
 
@@ -120,11 +122,21 @@ def test_what_is_in_the_file_is_not_run_again_but_another_setting_is(line, tmp_p
     assert len(file.read()) == 2
 
 
-def test_a_line_from_before_an_argument_came_is_the_run_with_its_default():
-    job = returns.described("CartPole-v1", "GSAC, preset", ENTRANTS["GSAC, preset"](PROBLEMS["CartPole-v1"]), seed=0)
-    older = job | {"configuration": {k: v for k, v in job["configuration"].items() if k != "bound_targets"}}
-    other = job | {"configuration": job["configuration"] | {"bound_targets": True}}
+@pytest.mark.parametrize("argument", ["bound_targets", "deterministic_target", "noise_duration", "epsilon"])
+def test_a_line_from_before_an_argument_came_is_the_run_without_what_it_does(argument):
+    """Not the one with its default of today."""
+    (job,) = returns.jobs(["CartPole-v1"], ["GSAC, plain"], [0])
+    (other,) = returns.jobs(["CartPole-v1"], ["GSAC, plain"], [0], [f"{argument}={ON[argument]}"])
+    older = job | {"configuration": {k: v for k, v in job["configuration"].items() if k != argument}}
     assert returns.identity(older) == returns.identity(job) != returns.identity(other)
+
+
+def test_what_is_reported_of_gsac_was_made_with_the_defaults_and_presets_of_today():
+    rows = [row for row in returns_rows.reported(RunFile(returns_rows.RESULTS).read()) if row["algo"] == "gsac"]
+    assert {row["label"] for row in rows} >= {"GSAC, defaults", "GSAC, preset"}
+    for row in rows:
+        (job,) = returns.jobs([row["problem"]], [row["label"]], [row["seed"]], [row["variation"]])
+        assert returns.identity(row) == returns.identity(job), f"{row['problem']}, {row['label']}, {row['seed']}"
 
 
 def test_a_run_that_fails_is_told_and_does_not_stop_the_others(tmp_path, capsys):

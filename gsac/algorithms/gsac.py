@@ -69,8 +69,9 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
     :param optimize_memory_usage: store each observation once; not with n-step returns
     :param n_steps: rewards that a target sums before it asks the critics
     :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, with settings if need be, as in
-        ``"rloo:samples=8"`` or ``"mixed:rho=linear:1:0"``; a function of that signature; or ``"auto"`` for ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete``
-        actions) and ``"gumbel_softmax"`` where they are not (by default with several at once)
+        ``"rloo:samples=8"`` or ``"mixed:rho=linear:1:0"``; a function of that signature; or ``"auto"`` for
+        ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete`` actions) and
+        ``"gumbel_softmax"`` where they are not (by default with several at once)
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
         at 1; a number fixes it
@@ -78,8 +79,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
         poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here on classic control. Where rewards
-        are rare and staying alive finds them, learning can hang on it: it does in MinAtar's Asterix. Needs
-        ``deterministic_target=False``
+        are rare and staying alive finds them, learning can hang on it, as in MinAtar's Asterix. Not with ``deterministic_target``
     :param deterministic_target: next states are worth what the policy's most probable action is worth there; if False, its
         average. What ``predict(deterministic=True)`` would reach is then worth something before the entropy has fallen, in
         tasks that a policy that acts at random can never finish. As Lillicrap et al. 2016 do for continuous actions,
