@@ -1,4 +1,4 @@
-"""Values that change during training: the relaxation temperature, the learning rate, the target entropy.
+"""Values that change during training: the relaxation temperature, the learning rate, the entropy coefficient and its target.
 
 A schedule is called with the remaining progress, which falls from 1 to 0, as in Stable-Baselines3; so it also serves
 wherever SB3 takes a schedule. By default the progress is that of the run. With ``updates=N`` it is that of the first N

@@ -71,6 +71,7 @@ RUNS = {
     "normalised": (Marked, {}),
     "full buffer": (Marked, {"buffer_size": 120}),
     "fixed coefficient": (Marked, {"ent_coef": 0.1, "train_freq": (1, "episode")}),
+    "falling coefficient": (Marked, {"ent_coef": "linear:0.2:0.02"}),
     "hindsight": (lambda: BitFlippingEnv(n_bits=4, max_steps=7), {"replay_buffer_class": HerReplayBuffer}),
 }
 

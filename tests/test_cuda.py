@@ -180,12 +180,12 @@ def test_captured_updates_are_the_eager_ones(space, estimator):
     [
         {"target_update_interval": 2},
         {"n_steps": 3},
-        {"ent_coef": 0.1, "max_grad_norm": None},
+        {"ent_coef": "linear:0.2:0.02", "target_entropy": "auto", "max_grad_norm": None},
         {"make_env": lambda: Allowed(SPACES[1], 2)},
         {"policy_kwargs": {"critic_head": "linear"}},
         {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}},
     ],
-    ids=["interval", "n-step", "fixed coefficient", "masks", "linear", "stored once"],
+    ids=["interval", "n-step", "falling coefficient", "masks", "linear", "stored once"],
 )
 def test_captured_updates_are_the_eager_ones_in_other_settings(kwargs):
     eager, captured = (train(filled(each, **kwargs)) for each in ("eager", "auto"))

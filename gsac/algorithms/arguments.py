@@ -85,28 +85,32 @@ def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float],
     return schedule
 
 
-def parse_ent_coef(ent_coef: str | float) -> tuple[bool, float]:
-    """Whether the entropy coefficient is learned, and its (first) value.
+def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
+    """Whether the entropy coefficient is learned, and its values: where it is learned, that at which it starts.
 
-    :raises ValueError: another string than ``"auto"`` and ``"auto_START"``, a start at or below 0, a number below 0
-    :raises TypeError: neither a string nor a number
+    :raises ValueError: a string of no such form, a start at or below 0, a value below 0
+    :raises TypeError: neither a number, a string nor a callable
     """
     advice = (
-        "Pass 'auto', 'auto_0.1' to start at 0.1 (or any number above 0), or a fixed number of at least 0 such as 0.01."
+        "Pass 'auto', 'auto_0.1' to start at 0.1 (or any number above 0), a number of at least 0 such as 0.01, or a "
+        "schedule of such, as in 'linear:0.2:0.02'."
     )
-    if ent_coef == "auto":
-        return True, DEFAULT_INITIAL_ENT_COEF
-    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto_")
-    text = ent_coef.removeprefix("auto_") if isinstance(ent_coef, str) else ent_coef
-    if isinstance(text, bool) or not isinstance(text, str | numbers.Real):
-        raise TypeError(f"ent_coef={ent_coef!r} is not a coefficient. {advice}")
+    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto")
+    schedule: Schedule
     try:
-        value = float(text)
-    except ValueError:
-        raise ValueError(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
-    if not math.isfinite(value) or value < 0 or (learned and value == 0):
-        raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
-    return learned, value
+        if ent_coef == "auto":
+            schedule = Constant(DEFAULT_INITIAL_ENT_COEF)
+        elif isinstance(ent_coef, str) and learned:
+            schedule = Constant(float(ent_coef.removeprefix("auto_")))
+        else:
+            schedule = as_schedule(ent_coef, "ent_coef")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
+    for progress_remaining in (1.0, 0.5, 0.0):
+        value = schedule(progress_remaining)
+        if not math.isfinite(value) or value < 0 or (learned and value == 0):
+            raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
+    return learned, schedule
 
 
 def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: float) -> Schedule:

@@ -31,7 +31,7 @@ from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.optimizer import FusedAdam
 from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
-from gsac.schedules import Schedule
+from gsac.schedules import Constant, Schedule
 from gsac.training.acceleration import MODES
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
@@ -74,7 +74,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         ``"gumbel_softmax"`` where they are not (by default with several at once)
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
-        at 1; a number fixes it
+        at 1; a number, or a schedule, sets it
     :param target_entropy: what a learned coefficient aims at: ``"auto"`` for a fraction of the greatest entropy that falls from
         0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
@@ -147,7 +147,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         n_steps: int = 1,
         estimator: str | Estimator = "auto",
         temperature: float | str | Schedule = 0.5,
-        ent_coef: str | float = "auto",
+        ent_coef: float | str | Schedule = "auto",
         target_entropy: str | float | Schedule = "auto",
         entropy_in_target: bool = False,
         deterministic_target: bool = True,
@@ -219,11 +219,12 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         self._codec = ActionCodec(self.action_space)
         learned, ent_coef = parse_ent_coef(self.ent_coef)
         max_entropy = math.log(self._codec.groups.n_joint)
+        self._ent_coef_schedule = None if learned or isinstance(ent_coef, Constant) else ent_coef
         self._target_entropy_schedule = parse_target_entropy(self.target_entropy, max_entropy) if learned else None
         if not learned and self.target_entropy != "auto":
             raise ValueError(
-                f"target_entropy={self.target_entropy!r} has no effect with a fixed ent_coef={self.ent_coef!r}: pass "
-                "ent_coef='auto' to aim at it, or leave it out."
+                f"target_entropy={self.target_entropy!r} has no effect with ent_coef={self.ent_coef!r}, which is not learned: "
+                "pass ent_coef='auto' to aim at it, or leave it out."
             )
         self._setup_networks_and_buffer()
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
@@ -235,10 +236,10 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
             self._codec.groups.joint_actions(self.device)  # refuses too many
 
         if learned:
-            self.log_ent_coef = torch.full((1,), math.log(ent_coef), device=self.device, requires_grad=True)
+            self.log_ent_coef = torch.full((1,), math.log(ent_coef(1.0)), device=self.device, requires_grad=True)
             self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
         else:
-            self.ent_coef_tensor = torch.tensor(ent_coef, device=self.device)
+            self.ent_coef_tensor = torch.tensor(float(ent_coef(1.0)), device=self.device)
         self._learner = Learner(
             self.actor,
             self.critic,
@@ -329,6 +330,9 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         self.logger.record("train/temperature", temperature)
         if self._target_entropy_schedule is not None:
             self._learner.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
+        if self._ent_coef_schedule is not None:
+            assert self.ent_coef_tensor is not None
+            self.ent_coef_tensor.fill_(self._value_at(self._ent_coef_schedule))
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -357,12 +361,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         self._use_masking = use_masking
         with self._limited_threads():
             return super().learn(
-                total_timesteps,
-                callback,
-                log_interval,
-                tb_log_name,
-                reset_num_timesteps,
-                progress_bar,
+                total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
             )
 
     def dump_logs(self) -> None:

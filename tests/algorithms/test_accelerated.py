@@ -121,6 +121,7 @@ def test_the_compiler_itself_makes_the_same_with_the_same_noise():
         (lambda: Match(SPACES[1]), 2, {"target_update_interval": 2}),
         (lambda: Match(SPACES[1]), 1, {"n_steps": 3}),
         (lambda: Match(SPACES[1]), 1, {"ent_coef": 0.1}),
+        (lambda: Match(SPACES[1]), 1, {"ent_coef": "linear:0.2:0.02"}),
         (
             lambda: Match(SPACES[1]),
             1,
@@ -148,6 +149,7 @@ def test_the_compiler_itself_makes_the_same_with_the_same_noise():
         "targets follow every other update",
         "n-step",
         "fixed coefficient",
+        "falling coefficient",
         "other losses",
         "deterministic target",
         "several updates at a time",

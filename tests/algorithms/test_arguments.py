@@ -36,6 +36,8 @@ OUT_OF_RANGE = [
     ("ent_coef", -0.1),
     ("ent_coef", "auto_0"),
     ("ent_coef", "auto_-1"),
+    ("ent_coef", "linear:0.2:-0.1"),
+    ("ent_coef", math.inf),
 ]
 UNKNOWN = [
     ("estimator", "gumble"),
@@ -44,6 +46,8 @@ UNKNOWN = [
     ("temperature", "linear:1"),
     ("ent_coef", "automatic"),
     ("ent_coef", "auto_"),
+    ("ent_coef", "auto_linear:1:0.1"),
+    ("ent_coef", "linear:0.2"),
     ("target_entropy", "auto_much"),
     ("target_entropy", "some"),
 ]
@@ -115,14 +119,22 @@ def test_the_target_falls_by_default():
 
 @pytest.mark.parametrize(
     ("ent_coef", "parsed"),
-    [("auto", (True, 0.1)), ("auto_0.5", (True, 0.5)), (0.2, (False, 0.2)), ("0.2", (False, 0.2)), (0, (False, 0.0))],
+    [
+        ("auto", (True, Constant(0.1))),
+        ("auto_0.5", (True, Constant(0.5))),
+        (0.2, (False, Constant(0.2))),
+        ("0.2", (False, Constant(0.2))),
+        (0, (False, Constant(0.0))),
+        ("linear:0.2:0", (False, Linear(0.2, 0.0))),
+        (Linear(0.2, 0.0), (False, Linear(0.2, 0.0))),
+    ],
 )
 def test_coefficients(ent_coef, parsed):
     assert parse_ent_coef(ent_coef) == parsed
 
 
 def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
-    with pytest.raises(ValueError, match=r"target_entropy=0\.3 has no effect with a fixed ent_coef=0\.1: pass"):
+    with pytest.raises(ValueError, match=r"target_entropy=0\.3 has no effect with ent_coef=0\.1, .*: pass"):
         GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
 
 

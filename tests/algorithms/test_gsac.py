@@ -235,6 +235,28 @@ def test_the_log_has_the_keys_that_people_plot(tmp_path):
     assert 0 < float(values["train/entropy"]) < np.log(2)
 
 
+def test_a_coefficient_that_is_not_learned_follows_its_schedule_or_stays_what_it_was_set_to(tmp_path):
+    falling = GSAC("MlpPolicy", "CartPole-v1", ent_coef="linear:0.2:0.1", seed=0, **QUICK)
+    assert falling.ent_coef_tensor.item() == pytest.approx(0.2)
+    falling.set_logger(configure(str(tmp_path), ["csv"]))
+    falling.learn(400)
+    assert falling.ent_coef_tensor.item() == pytest.approx(0.1, abs=2e-3)
+    header, *rows = (tmp_path / "progress.csv").read_text().splitlines()
+    logged = [
+        float(dict(zip(header.split(","), row.split(","), strict=True))["train/ent_coef"] or "nan") for row in rows
+    ]
+    assert sorted(logged, reverse=True) == logged
+    assert 0.1 < logged[-1] < logged[0] < 0.2
+    falling.save(tmp_path / "model")
+    loaded = GSAC.load(tmp_path / "model", env=gymnasium.make("CartPole-v1")).learn(200, reset_num_timesteps=False)
+    assert loaded.ent_coef_tensor.item() == pytest.approx(0.1, abs=2e-3)
+
+    steady = GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.2, **QUICK)
+    steady.ent_coef_tensor.fill_(0.05)
+    steady.learn(60)
+    assert steady.ent_coef_tensor.item() == pytest.approx(0.05)
+
+
 def test_the_log_tells_of_values_that_were_out_of_range_only_where_they_are_bounded(tmp_path):
     for bound_targets in (True, False):
         model = GSAC("MlpPolicy", "CartPole-v1", bound_targets=bound_targets, seed=0, **QUICK)
