@@ -31,7 +31,7 @@ from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.checkpoint import Checkpoint, resume
 from gsac.files import atomic_write
-from gsac.wrappers import wrap
+from gsac.wrappers import ToldEpisodes, wrap
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
@@ -77,8 +77,14 @@ def check_env(env_id: str, wrappers: Any = None) -> None:
 
 
 def make_envs(env_id: str, n_envs: int, seed: int | None, wrappers: Any) -> VecEnv:
-    """The environments side by side, each in its wrappers; see :func:`gsac.wrappers.wrap`."""
-    return make_vec_env(env_id, n_envs, seed, wrapper_class=partial(wrap, wrappers=wrappers))
+    """The environments side by side, each in its wrappers; see :func:`gsac.wrappers.wrap`. The returns of their episodes, in
+    ``info["episode"]``, are the environment's own.
+    """
+    return make_vec_env(env_id, n_envs, seed, wrapper_class=partial(_wrapped, wrappers=wrappers))
+
+
+def _wrapped(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:
+    return env if wrappers is None else ToldEpisodes(wrap(env, wrappers))
 
 
 def check_device(device: str) -> None:

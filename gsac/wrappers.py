@@ -1,8 +1,9 @@
-"""Wrappers that give an environment actions with classes, and wrappers by their names."""
+"""Wrappers that give an environment actions with classes, wrappers by their names, and what is told of their episodes."""
 
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
+from stable_baselines3.common.env_util import unwrap_wrapper
+from stable_baselines3.common.monitor import Monitor
 
 EXAMPLE = '[{"gsac.wrappers.DiscretizeAction": {"bins": 7}}]'
 
@@ -99,6 +102,34 @@ def _evenly_spaced(low: np.floating, high: np.floating, number: int) -> np.ndarr
     values = (middle + half * from_the_middle).astype(low.dtype)
     values[0], values[-1] = low, high
     return values
+
+
+class ToldEpisodes(gymnasium.Wrapper):
+    """Tells of every episode's return, also of one that a wrapper ends before the environment does.
+
+    SB3's ``Monitor`` tells of an episode by ``info["episode"]`` when the environment ends it. It is below the wrappers, so that
+    its returns are the environment's own; but it does not see that, say, a ``TimeLimit`` above it cut an episode off, and
+    ``evaluate_policy``, which counts the episodes it is told of, would wait for one forever.
+
+    :param env: in a ``Monitor`` and in wrappers around that
+    :raises ValueError: no ``Monitor``
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        monitor = unwrap_wrapper(env, Monitor)
+        if not isinstance(monitor, Monitor):
+            raise ValueError(f"{env} has no Monitor: wrap Monitor(env), as stable_baselines3's make_vec_env does.")
+        self._monitor = monitor
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """As the environment, with ``info["episode"]`` at the end of each episode: its return, length and seconds."""
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        if (terminated or truncated) and "episode" not in info:
+            rewards = self._monitor.rewards
+            seconds = time.time() - self._monitor.t_start
+            info["episode"] = {"r": round(sum(rewards), 6), "l": len(rewards), "t": round(seconds, 6)}
+        return observation, reward, terminated, truncated, info
 
 
 def wrap(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:

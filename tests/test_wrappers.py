@@ -12,8 +12,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from gsac import GSAC
-from gsac.experiment import make_envs
-from gsac.wrappers import DiscretizeAction, wrap
+from gsac.experiment import evaluate_model, make_envs
+from gsac.wrappers import DiscretizeAction, ToldEpisodes, wrap
 
 
 class Echo(gymnasium.Env):
@@ -196,7 +196,7 @@ def test_plain_data_names_wrappers_as_in_the_zoo(wrappers, action_space):
 
 def test_the_first_of_several_wrappers_is_innermost():
     wrappers = [{"gsac.wrappers.DiscretizeAction": {"bins": 3}}, "environments.DictObservations"]
-    env = make_envs("Pendulum-v1", 1, 0, wrappers).envs[0]
+    env = wrap(gymnasium.make("Pendulum-v1"), wrappers)
     assert isinstance(env, DictObservations)
     assert isinstance(env.env, DiscretizeAction)
 
@@ -220,3 +220,29 @@ def test_what_names_no_wrapper_is_refused_with_an_example(wrappers, words):
         wrap(gymnasium.make("Pendulum-v1"), wrappers)
     assert words in str(raised.value)
     assert "DiscretizeAction" in str(raised.value)
+
+
+def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return():
+    cut = [
+        {"gymnasium.wrappers.ClipReward": {"max_reward": -0.5}},
+        {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 30}},
+    ]
+    env = make_envs("CartPole-v1", 1, 0, cut)
+    told, lengths, length = [], [], 0
+    env.reset()
+    for step in range(300):
+        _, (reward,), (done,), (info,) = env.step([step % 2])  # keeps the pole up for more than 30 steps at times
+        length += 1
+        assert reward == -0.5
+        assert ("episode" in info) == done
+        if done:
+            assert info["episode"]["t"] >= 0
+            told.append((info["episode"]["r"], info["episode"]["l"], info["TimeLimit.truncated"]))
+            lengths.append(length)
+            length = 0
+    assert [(float(each), each, each == 30) for each in lengths] == told
+    assert {truncated for *_, truncated in told} == {False, True}
+    car = make_envs("MountainCar-v0", 1, 0, cut[1:])
+    assert evaluate_model(GSAC("MlpPolicy", car), car, 2, deterministic=True).returns == [-30, -30]
+    with pytest.raises(ValueError, match="has no Monitor: wrap Monitor"):
+        ToldEpisodes(gymnasium.make("CartPole-v1"))
