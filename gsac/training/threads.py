@@ -20,7 +20,7 @@ def choose_threads(wanted: int | str, n_parameters: int, device: torch.device) -
     """
     if wanted != "auto":
         return int(wanted)
-    if device.type == "cpu" and n_parameters < SMALL_NETWORK and "OMP_NUM_THREADS" not in os.environ:
+    if device.type == "cpu" and n_parameters < SMALL_NETWORK and not os.environ.get("OMP_NUM_THREADS"):
         return 1
     return torch.get_num_threads()
 

@@ -320,8 +320,11 @@ def test_a_schedule_that_falls_below_zero_on_the_way_stops_with_its_name():
         model.learn(60)
 
 
-def test_threads_are_limited_during_learning_only(monkeypatch):
+@pytest.mark.parametrize("variable", [None, ""], ids=["not set", "set to nothing"])
+def test_threads_are_limited_during_learning_only(variable, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
     torch.set_num_threads(2)
     seen = []
     for num_threads in ("auto", 2):
