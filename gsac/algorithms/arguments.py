@@ -16,6 +16,9 @@ the policy that learns to choose among them has given up the others in the end."
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
 
+TRIED_AT = (1.0, 0.5, 0.0)
+"""The remaining progress at which the values of a schedule are checked: start, middle and end."""
+
 AT_LEAST_1 = "a whole number of at least 1"
 
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool], Any]] = {
@@ -77,7 +80,7 @@ def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float],
     :raises ValueError: a string that describes no schedule, or a value outside of what is allowed
     """
     schedule = as_schedule(value, name)
-    for progress_remaining in (1.0, 0.5, 0.0):
+    for progress_remaining in TRIED_AT:
         now = schedule(progress_remaining)
         if not holds(now):
             when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
@@ -95,18 +98,18 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
         "Pass 'auto', 'auto_0.1' to start at 0.1 (or any number above 0), a number of at least 0 such as 0.01, or a "
         "schedule of such, as in 'linear:0.2:0.02'."
     )
+    if ent_coef == "auto":
+        return True, Constant(DEFAULT_INITIAL_ENT_COEF)
     learned = isinstance(ent_coef, str) and ent_coef.startswith("auto")
     schedule: Schedule
     try:
-        if ent_coef == "auto":
-            schedule = Constant(DEFAULT_INITIAL_ENT_COEF)
-        elif isinstance(ent_coef, str) and learned:
-            schedule = Constant(float(ent_coef.removeprefix("auto_")))
+        if learned:
+            schedule = Constant(float(str(ent_coef).removeprefix("auto_")))
         else:
             schedule = as_schedule(ent_coef, "ent_coef")
     except (TypeError, ValueError) as error:
         raise type(error)(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
-    for progress_remaining in (1.0, 0.5, 0.0):
+    for progress_remaining in TRIED_AT:
         value = schedule(progress_remaining)
         if not math.isfinite(value) or value < 0 or (learned and value == 0):
             raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
@@ -141,7 +144,7 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
         schedule = as_schedule(target_entropy, name)
     else:
         schedule = Constant(as_schedule(target_entropy, name)(1.0) / max_entropy)
-    for progress_remaining in (1.0, 0.5, 0.0):
+    for progress_remaining in TRIED_AT:
         fraction = schedule(progress_remaining)
         if not 0 < fraction < 1:
             raise ValueError(
