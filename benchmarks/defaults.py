@@ -27,6 +27,8 @@ from typing import Any
 
 import problems  # noqa: F401  registers its environments
 
+from gsac.run_file import RunFile
+
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 NOT_SETTINGS = {
     "self",
@@ -107,6 +109,7 @@ def run(
     from gsac.experiment import ALGORITHMS
 
     torch.set_num_threads(1)
+    made_with = commit()  # before the repository can have moved on
     eval_env = Monitor(gymnasium.make(env_id))
     eval_env.reset(seed=10_000 + seed)
     curve: list[dict[str, float]] = []
@@ -142,7 +145,7 @@ def run(
         "seconds": round(seconds, 1),
         "cpu_seconds": round(cpu_seconds, 1),
         "config": config,
-        "commit": commit(),
+        "commit": made_with,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
@@ -170,10 +173,6 @@ def commit() -> str | None:
 
 def key(row: dict[str, Any]) -> str:
     return json.dumps([row["env"], row["config"], row["timesteps"], row["seed"]], sort_keys=True)
-
-
-def finished(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def grouped(rows: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
@@ -208,9 +207,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what has been run, and stop")
     args = parser.parse_args()
-    done = finished(args.results)
     if args.table:
-        print(table(done))
+        print(table(RunFile(args.results).read()))
         return
     configurations = {variation: configuration(variation) for variation in args.variation or [""]}
     run_missing(args.env, configurations, args.timesteps, args.seeds, args.jobs, args.results)
@@ -226,21 +224,18 @@ def run_missing(
     algo: str = "gsac",
 ) -> None:
     """Appends to the results every run that does not stand there."""
-    known = {key(row) for row in finished(results)}
+    file = RunFile(results)
+    known = {key(row) for row in file.read()}
     todo = []
     for variation, config in configurations.items():
         for seed in seeds:
             if key({"env": env_id, "config": config, "timesteps": timesteps, "seed": seed}) not in known:
                 todo.append((env_id, variation, config, timesteps, seed, algo))
     context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool,
-        results.open("a") as out,
-    ):
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         for future in as_completed([pool.submit(run, *job) for job in todo]):
             row = future.result()
-            out.write(json.dumps(row) + "\n")
-            out.flush()
+            file.append(row)
             name = f"{row['env']} {row['variation'] or 'defaults'} seed {row['seed']}"
             curve = " ".join(f"{point['mean']:.0f}" for point in row["curve"])
             print(f"{name}: {row['final']:.1f} ({curve}) {row['seconds']} s", flush=True)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import os
 import platform
@@ -38,6 +37,7 @@ from gsac.estimators.quality import GradientQuality, gradient_quality
 from gsac.functional.groups import Groups
 from gsac.functional.losses import average
 from gsac.networks.heads import ActionInHead, AggregatedValues
+from gsac.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "estimator_quality.jsonl"
 KINDS = ("linear", "quadratic", "mlp", "mlp_layer_norm")
@@ -156,10 +156,6 @@ def measure(kind: str, classes: int, n_groups: int, draw: int) -> dict[str, Any]
     }
 
 
-def load() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def label(row: dict[str, Any]) -> str:
     return row["estimator"] if row["temperature"] is None else f"{row['estimator']}({row['temperature']:g})"
 
@@ -184,7 +180,9 @@ def mean_and_error(values: list[float]) -> tuple[float, float]:
 
 def chosen(kind: str, classes: int, n_groups: int) -> dict[str, list[GradientQuality]]:
     """The estimators' quality on the draws of one kind of problem."""
-    return by_estimator([p for p in load() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)])
+    return by_estimator(
+        [p for p in RunFile(RESULTS).read() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
+    )
 
 
 def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
@@ -245,14 +243,12 @@ def main() -> None:
         print(table(), against_reinforce(KINDS), ranking(), sep="\n\n")
         return
     torch.set_num_threads(1)
-    done = {(p["kind"], p["classes"], p["groups"], p["draw"]) for p in load()}
-    with RESULTS.open("a") as out:
-        for draw, (classes, n_groups), kind in itertools.product(DRAWS, GROUPINGS, KINDS):
-            if (kind, classes, n_groups, draw) not in done:
-                problem = measure(kind, classes, n_groups, draw)
-                out.write(json.dumps(problem) + "\n")
-                out.flush()
-                print(f"{kind} {classes} x {n_groups}, draw {draw}: fitted to {problem['fit_error']}", flush=True)
+    done = {(p["kind"], p["classes"], p["groups"], p["draw"]) for p in RunFile(RESULTS).read()}
+    for draw, (classes, n_groups), kind in itertools.product(DRAWS, GROUPINGS, KINDS):
+        if (kind, classes, n_groups, draw) not in done:
+            problem = measure(kind, classes, n_groups, draw)
+            RunFile(RESULTS).append(problem)
+            print(f"{kind} {classes} x {n_groups}, draw {draw}: fitted to {problem['fit_error']}", flush=True)
     picture()
 
 

@@ -36,12 +36,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from defaults import FIRST_TUNING_SEED, commit, finished
+from defaults import FIRST_TUNING_SEED, commit
 from stochastic_networks import StochasticNetwork, slope_annealed
 from torch import Tensor, nn
 
 from gsac.estimators import Estimator, resolve_estimator
-from gsac.files import atomic_write
+from gsac.run_file import RunFile
 from gsac.schedules import as_schedule
 
 RESULTS = Path(__file__).parent / "results" / "jang.jsonl"
@@ -138,6 +138,11 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
+def load(path: Path = RESULTS, steps: int = STEPS) -> list[dict[str, Any]]:
+    """The finished runs of so many steps: losses after fewer or more say nothing beside them."""
+    return [row for row in RunFile(path).read() if row["steps"] == steps]
+
+
 def key(row: Job) -> str:
     return json.dumps([row[name] for name in ("task", "estimator", "lr", "temperature", "seed", "steps")])
 
@@ -195,13 +200,11 @@ def reporting_jobs(rows: list[dict[str, Any]], tasks: Iterable[str], names: Iter
 
 def run_missing(jobs: list[Job], path: Path, processes: int) -> int:
     """Runs what does not stand in the file, writes each result when it is there, and says how many were run."""
-    rows = finished(path)
-    known = {key(row) for row in rows}
+    file = RunFile(path)
+    known = {key(row) for row in file.read()}
     todo = [job for job in jobs if key(job) not in known]
     for row in results(todo, processes):
-        rows.append(row)
-        with atomic_write(path) as file:
-            file.write("".join(json.dumps(each) + "\n" for each in rows).encode())
+        file.append(row)
         print(key(row), f"validation {row['validation']:.3f}", f"{row['cpu_seconds']} s", flush=True)
     return len(todo)
 
@@ -297,7 +300,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
-    rows = finished(args.results)
+    rows = load(args.results, args.steps)
     if args.table:
         print(markdown(rows))
     elif args.tried:

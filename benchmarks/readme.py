@@ -28,6 +28,7 @@ import update_cost
 import wall_time
 
 from gsac import curves
+from gsac.run_file import RunFile
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
@@ -38,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def reinforce_returns() -> str:
-    return reinforce.markdown(defaults.finished(RESULTS / "reinforce.jsonl"))
+    return reinforce.markdown(RunFile(RESULTS / "reinforce.jsonl").read())
 
 
 def cost_of_columns() -> str:
@@ -50,7 +51,7 @@ def cost_of_groups() -> str:
 
 
 def until_solved() -> str:
-    return wall_time.markdown(defaults.finished(RESULTS / "wall_time.jsonl"))
+    return wall_time.markdown(RunFile(RESULTS / "wall_time.jsonl").read())
 
 
 def threads() -> str:
@@ -70,7 +71,7 @@ def estimators_cartpole() -> str:
         "| `estimator` | return at the end, seeds 0 to 4 | steps to 475, seeds 0 to 4 | mean of the evaluations on the way |",
         "|---|---|---|---|",
     ]
-    for group in defaults.grouped(defaults.finished(RESULTS / "estimators_cartpole.jsonl")):
+    for group in defaults.grouped(RunFile(RESULTS / "estimators_cartpole.jsonl").read()):
         name = group[0]["config"]["estimator"]
         finals = ", ".join(f"{row['final']:.4g}" for row in group)
         firsts = [
@@ -81,8 +82,9 @@ def estimators_cartpole() -> str:
     return "\n".join(lines)
 
 
-def estimators_pairs() -> str:
-    groups = defaults.grouped(defaults.finished(RESULTS / "estimators_pairs.jsonl"))
+def estimators_in_training(file: str, final: str, average: str) -> str:
+    """Of ``defaults.py``, best first; the two formats are those of the columns."""
+    groups = defaults.grouped(RunFile(RESULTS / file).read())
     seeds = ", ".join(str(row["seed"]) for row in groups[0])
     lines = [
         f"| `estimator` | return at the end, seeds {seeds} | mean of the evaluations on the way | CPU seconds a run |",
@@ -90,10 +92,12 @@ def estimators_pairs() -> str:
     ]
     for group in sorted(groups, key=lambda group: -statistics.mean(row["final"] for row in group)):
         assert [row["seed"] for row in group] == [row["seed"] for row in groups[0]]
-        finals = ", ".join(f"{row['final']:.3g}" for row in group)
+        config = group[0]["config"]
+        head = ", linear head" if config["policy_kwargs"]["critic_head"] == "linear" else ""
+        finals = ", ".join(f"{row['final']:{final}}" for row in group)
         area = statistics.mean(point["mean"] for row in group for point in row["curve"])
         seconds = statistics.median(row["cpu_seconds"] for row in group)
-        lines.append(f"| `{group[0]['config']['estimator']}` | {finals} | {area:.2f} | {seconds:.0f} |")
+        lines.append(f"| `{config['estimator']}`{head} | {finals} | {area:{average}} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -122,18 +126,18 @@ def neighbours() -> str:
 
 
 def jang() -> str:
-    return jang_table.markdown(defaults.finished(RESULTS / "jang.jsonl"))
+    return jang_table.markdown(jang_table.load())
 
 
 def compare_cartpole() -> str:
     runs: dict[str, list[dict[str, Any]]] = {}
-    for run in defaults.finished(RESULTS / "compare_cartpole" / "runs.jsonl"):
+    for run in RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read():
         runs.setdefault(run["label"], []).append(run)
     return curves.table(runs, threshold=475.0).rstrip()
 
 
 def how_landers_end() -> str:
-    return landings.markdown(defaults.finished(landings.RESULTS))
+    return landings.markdown(RunFile(landings.RESULTS).read())
 
 
 def sb3_suite() -> str:
@@ -164,7 +168,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
-    "estimators_pairs": estimators_pairs,
+    "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
     "jang": jang,
     "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,

@@ -19,6 +19,8 @@ from typing import Any
 
 import defaults
 
+from gsac.run_file import RunFile
+
 RESULTS = Path(__file__).parent / "results" / "reinforce.jsonl"
 
 
@@ -62,10 +64,10 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print the README's table, and stop")
     args = parser.parse_args()
     if args.table:
-        print(defaults.table(defaults.finished(args.results)))
+        print(defaults.table(RunFile(args.results).read()))
         return
     if args.markdown:
-        print(markdown(defaults.finished(args.results)))
+        print(markdown(RunFile(args.results).read()))
         return
     configurations = {variation: configuration(variation) for variation in args.variation or [""]}
     defaults.run_missing(

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import platform
 import statistics
 import time
@@ -31,7 +30,7 @@ import numpy as np
 from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
 from defaults import EPISODES
 from gymnasium import Env
-from returns_rows import RESULTS, plan_of
+from returns_rows import RESULTS, identity, plan_of
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from gsac.compare import AtSteps
@@ -44,11 +43,6 @@ FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != 
 """Of the settings, as a line names them."""
 
 KINDS = ("deterministic", "stochastic")
-IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
-"""The entries of a run's line that tell it from other runs."""
-
-BEFORE = defaults.PLAIN | {"bound_targets": False}
-"""GSAC as it was before it had these arguments, which the first lines of the file do not name."""
 
 
 def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
@@ -86,7 +80,7 @@ class EvaluateBothWays(AtSteps):
     def __init__(self, steps: Sequence[int], envs: Sequence[Env], seed: int) -> None:
         super().__init__(steps)
         self.envs = envs
-        self.next_seed = EVALUATION_SEEDS * (1 + seed)
+        self.next_seed = EVALUATION_SEEDS * (1 + seed) % 2**32  # which is where NumPy's older generator ends
         self.cpu_seconds = 0.0
 
     def point(self) -> dict[str, Any]:
@@ -121,9 +115,10 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Trains and evaluates: the run's whole line."""
     problem = PROBLEMS[job["problem"]]
     settings = settings_of(job)
+    made_with = provenance()  # before the repository can have moved on
     wall, cpu = time.perf_counter(), time.process_time()
     model, envs = build(problem, settings, job["seed"], job["episodes"])
-    steps = range(problem.every, settings.timesteps + 1, problem.every)
+    steps = sorted({*range(problem.every, settings.timesteps, problem.every), settings.timesteps})
     evaluations = EvaluateBothWays(steps, envs, job["seed"])
     model.learn(settings.timesteps, callback=evaluations)
     means = {kind: [statistics.fmean(point[kind]) for point in evaluations.curve] for kind in KINDS}
@@ -135,7 +130,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "wall_seconds": round(time.perf_counter() - wall, 2),
         "evaluation_seconds": round(evaluations.cpu_seconds, 2),
         "updates": model._n_updates,
-        **provenance(),
+        **made_with,
     }
 
 
@@ -152,13 +147,6 @@ def told(row: dict[str, Any]) -> str:
     """A finished run in a few words."""
     curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in row["curve"])
     return f"{row['final']} ({curve})"
-
-
-def identity(row: dict[str, Any]) -> str:
-    """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
-    before = BEFORE if row["algo"] == "gsac" else {}
-    complete = row | {"configuration": before | row["configuration"]}
-    return json.dumps({name: complete[name] for name in IDENTITY}, sort_keys=True, default=str)
 
 
 def varied(settings: Settings, variation: str) -> Settings:
@@ -206,12 +194,12 @@ def run_missing(
     run: Callable[[dict[str, Any]], dict[str, Any]] = run,
     told: Callable[[dict[str, Any]], str] = told,
 ) -> list[str]:
-    """Appends every run that does not stand in the results; says which failed, and why.
+    """Appends every run that does not stand in the results, or only superseded; says which failed, and why.
 
     :param run: the first half of a line -> all of it; in another process
     :param told: a whole line -> what is printed of it
     """
-    known = {identity(row) for row in results.read()}
+    known = {identity(row) for row in results.read() if not row.get("superseded")}
     failed = []
 
     def note(job: dict[str, Any], outcome: dict[str, Any] | Failure) -> None:

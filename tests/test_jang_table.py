@@ -225,6 +225,8 @@ def test_a_finished_run_is_not_run_again(tmp_path, capsys):
     assert path.read_text().splitlines()[0] == lines[1]
     said = [line for line in capsys.readouterr().out.splitlines() if "still to be made" in line]
     assert [line.split(" runs")[0] for line in said] == ["2 of 2", "0 of 2", "1 of 2"]
+    assert len(jang_table.load(path, steps=2)) == 2
+    assert jang_table.load(path) == [], "two steps are no trial of as many as are reported"
 
 
 def test_settings_are_chosen_on_the_tuning_seeds_and_compared_seed_by_seed():

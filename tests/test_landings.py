@@ -1,6 +1,5 @@
 """How LunarLander's episodes end: told apart on the real environment, counted by hand."""
 
-import defaults
 import gymnasium
 import landings
 import numpy as np
@@ -9,6 +8,7 @@ from gymnasium.envs.box2d.lunar_lander import heuristic
 from gymnasium.wrappers import TimeLimit
 
 from gsac import GSAC
+from gsac.run_file import RunFile
 
 
 def flown(policy, seed=0):
@@ -71,7 +71,7 @@ def test_the_table_by_hand():
 
 def test_the_counted_runs_are_on_tuning_seeds_each_once_and_the_same_for_all_settings():
     seeds = {}
-    for row in defaults.finished(landings.RESULTS):
+    for row in RunFile(landings.RESULTS).read():
         seeds.setdefault((row["label"], row["variation"]), []).append(row["seed"])
     assert len({tuple(sorted(of_one)) for of_one in seeds.values()}) == 1
     for of_one in seeds.values():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import returns
 import returns_rows
+import returns_search
 from arena import ENTRANTS, PROBLEMS, Settings
 
 from gsac import PrioritizedReplayBuffer, presets
@@ -120,6 +121,30 @@ def test_what_is_in_the_file_is_not_run_again_but_another_setting_is(line, tmp_p
     assert capsys.readouterr().out.count("seed 100") == 1
     assert returns.run_missing(todo, file, 1) == []
     assert len(file.read()) == 2
+
+
+def test_what_was_superseded_is_run_again(line, tmp_path):
+    file = RunFile(tmp_path / "returns.jsonl")
+    file.append(line | {"superseded": "by hand"})
+    todo = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT])
+    assert returns.run_missing(todo, file, 1) == []
+    assert [row.get("superseded") for row in file.read()] == ["by hand", None]
+
+
+@pytest.mark.parametrize("results", [returns_rows.RESULTS, returns_search.SEARCH])
+def test_every_file_of_results_can_be_gone_on_with(results, tmp_path):
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(results.read_bytes())
+    assert returns.run_missing([], RunFile(copy), 1) == []
+
+
+def test_the_last_evaluation_is_at_the_last_step(line):
+    (job,) = returns.jobs(["CartPole-v1"], ["GSAC, defaults"], [5171], ["timesteps=1500,learning_starts=1500"], 1)
+    assert [point["step"] for point in returns.run(job)["curve"]] == [1000, 1500]
+
+
+def test_large_seeds_can_be_evaluated():
+    assert 0 < returns.EvaluateBothWays([], [], 9001).next_seed < 2**32
 
 
 @pytest.mark.parametrize("argument", ["bound_targets", "deterministic_target", "noise_duration", "epsilon"])
