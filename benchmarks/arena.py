@@ -17,6 +17,7 @@ from typing import Any
 
 import defaults
 import rl_zoo3
+import torch
 import yaml
 from gymnasium import Env
 from sb3_contrib import QRDQN
@@ -41,7 +42,12 @@ ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     "sac": SAC,
     "sdsac": SDSAC,
 }
-CLASSES = {"SmallCNN": SmallCNN, "ReLU": nn.ReLU, "PrioritizedReplayBuffer": PrioritizedReplayBuffer}
+CLASSES = {
+    "SmallCNN": SmallCNN,
+    "ReLU": nn.ReLU,
+    "RMSprop": torch.optim.RMSprop,
+    "PrioritizedReplayBuffer": PrioritizedReplayBuffer,
+}
 """By the names that stand for them in settings, which are written down."""
 
 
@@ -176,15 +182,26 @@ DQN_MINATAR: dict[str, Any] = {
     **{"gamma": 0.99, "target_update_interval": 1_000, "train_freq": 4, "gradient_steps": 1},
     **{"exploration_fraction": 0.5, "exploration_final_eps": 0.1, "policy_kwargs": SMALL_CNN},
 }
-"""Of Young and Tian 2019, https://arxiv.org/abs/1903.03176, but for the schedule: their exploration falls for 100,000 of
-5,000,000 steps, here for half of the run; they update at every step, here everyone does at every fourth."""
+"""Of Young and Tian 2019, https://arxiv.org/abs/1903.03176, but for three things: their exploration falls for 100,000 of
+5,000,000 steps, here for half of the run; they update at every step, here everyone does at every fourth; and the optimiser is
+SB3's Adam."""
+
+AS_PUBLISHED: dict[str, Any] = {
+    "target_update_interval": 4_000,
+    "policy_kwargs": SMALL_CNN
+    | {
+        "optimizer_class": "RMSprop",
+        "optimizer_kwargs": {"alpha": 0.95, "momentum": 0.95, "eps": 0.01, "centered": True},
+    },
+}
+"""With their optimiser, and copies of the network every 1,000 updates, as theirs are, in the place of 1,000 steps."""
 
 SDSAC_MINATAR: dict[str, Any] = {
     **{"learning_rate": 1e-3, "learning_starts": 2_000, "batch_size": 64, "buffer_size": 100_000, "tau": 0.05},
     **{"train_freq": 4, "gradient_steps": 1, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
 }
 """Its authors publish none: those of our preset for Breakout where the two share settings, and returns of one step: its replay
-buffer has no others."""
+buffer has no others. Its target entropy is in nats, where the preset has 0.3 of the greatest: 0.33 in Breakout."""
 
 
 def gsac_preset(problem: Problem, **changes: Any) -> Settings | None:
@@ -219,6 +236,14 @@ def value_based(problem: Problem, algo: str) -> Settings | None:
     if problem.group == "minatar":
         return Settings(algo, DQN_MINATAR, problem.timesteps, "Young and Tian 2019, shortened, an update in four steps")
     return from_the_zoo(algo, problem)
+
+
+def dqn_as_published(problem: Problem) -> Settings | None:
+    """On MinAtar, with the optimiser of its authors."""
+    if problem.group != "minatar":
+        return None
+    source = "as DQN, with its authors' optimiser, and copies every 1,000 updates as theirs"
+    return Settings("dqn", DQN_MINATAR | AS_PUBLISHED, problem.timesteps, source)
 
 
 def sdsac(problem: Problem) -> Settings | None:
@@ -257,6 +282,7 @@ ENTRANTS: dict[str, Callable[[Problem], Settings | None]] = {
     ),
     "REINFORCE": reinforce,
     "DQN": partial(value_based, algo="dqn"),
+    "DQN, centred RMSprop": dqn_as_published,
     "QRDQN": partial(value_based, algo="qrdqn"),
     "SDSAC": sdsac,
     "PPO": ppo,

@@ -1,4 +1,4 @@
-"""Environments with large factorised action spaces and a known best return; registered under ``gsac/`` when imported."""
+"""Environments with large factorised action spaces; registered under ``gsac/`` when imported."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+
+from gsac.wrappers import DiscretizeAction
 
 
 class Match(gymnasium.Env):
@@ -119,3 +121,4 @@ gymnasium.register("gsac/Switches-v0", lambda: Switches(20))
 gymnasium.register("gsac/Pairs-v0", lambda: Pairs(10))
 gymnasium.register("gsac/Switches40-v0", lambda: Switches(40))
 gymnasium.register("gsac/Pairs40-v0", lambda: Pairs(20))
+gymnasium.register("gsac/HalfCheetah7-v0", lambda: DiscretizeAction(gymnasium.make("HalfCheetah-v5"), 7))

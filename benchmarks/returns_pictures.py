@@ -33,6 +33,7 @@ COLOURS = {
     "GSAC, preset, expected": "#111111",
     "SDSAC": "#2ca02c",
     "DQN": "#1f77b4",
+    "DQN, centred RMSprop": "#7fb2e5",
     "QRDQN": "#17becf",
     "PPO": "#9467bd",
     "REINFORCE": "#8c564b",

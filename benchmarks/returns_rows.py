@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,20 @@ LABELS = (
     "GSAC, preset, expected",
     "SDSAC",
     "DQN",
+    "DQN, centred RMSprop",
     "QRDQN",
     "PPO",
     "REINFORCE",
     "SAC, continuous actions",
 )
 """In the order of the tables; others follow in the order of the file."""
+
+
+IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
+"""The entries of a run's line that tell it from other runs."""
+
+BEFORE = defaults.PLAIN | {"bound_targets": False}
+"""GSAC as it was before it had these arguments, which the first lines of the file do not name."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class Plan:
 
 CONTROLS = ("GSAC, preset, gumbel_softmax", "GSAC, preset, straight_through_gumbel", "GSAC, preset, expected")
 CLASSIC = Plan((OURS, "GSAC, defaults", *CONTROLS, "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"))
-MINATAR = Plan((OURS, "SDSAC", "DQN"))
+MINATAR = Plan((OURS, "SDSAC", "DQN", "DQN, centred RMSprop"))
 CUT = Plan(("GSAC, defaults", "PPO", "SAC, continuous actions"))
 SWITCHES = Plan(("GSAC, defaults", "PPO"))
 PLANS: dict[str, dict[str, Plan]] = {
@@ -118,6 +127,13 @@ def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED and not row.get("superseded")]
 
 
+def identity(row: dict[str, Any]) -> str:
+    """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
+    before = BEFORE if row["algo"] == "gsac" else {}
+    complete = row | {"configuration": before | row.get("configuration", {})}
+    return json.dumps({name: complete.get(name) for name in IDENTITY}, sort_keys=True, default=str)
+
+
 def named(label: str, variation: str) -> str:
     """The label with its changes behind it, wrappers by the names of their classes."""
     changes = []
@@ -163,11 +179,7 @@ def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
     for seed in seeds:
         if seeds.count(seed) > 1:
             raise ValueError(f'{name}: seed {seed} stands there twice. Write "superseded": "why" into one of the rows.')
-    known = set.intersection(*(set(run.get("configuration", ())) for run in runs))  # arguments come with later versions
-    settings = [
-        [run["n_envs"], run["normalize"], run["arguments"], {name: run["configuration"][name] for name in known}]
-        for run in runs
-    ]
+    settings = [identity(run | {"seed": None}) for run in runs]
     steps = [[point["step"] for point in run["curve"]] for run in runs]
     for what, found in (("settings", settings), ("evaluation steps", steps)):
         if any(one != found[0] for one in found):

@@ -103,10 +103,14 @@ def test_seeds_that_do_not_belong_together_are_an_error():
     first, second = rows("Acrobot-v1", "DQN", [1.0, 2.0])
     with pytest.raises(ValueError, match="seeds 0, 1 have different settings"):
         returns_rows.entrants([first, second | {"n_envs": 4}])
-    old, new = {"configuration": {"tau": 1}}, {"configuration": {"tau": 1, "resets": None}}
-    assert len(returns_rows.entrants([first | old, second | new])) == 1
+    clipped = [{"gymnasium.wrappers.ClipReward": {"min_reward": -20}}]
     with pytest.raises(ValueError, match="seeds 0, 1 have different settings"):
-        returns_rows.entrants([first | old, second | {"configuration": {"tau": 2}}])
+        returns_rows.entrants([first, second | {"env_wrapper": clipped}])
+    older, newer = rows("Acrobot-v1", OURS, [1.0, 2.0], configuration={"tau": 1})
+    assert len(returns_rows.entrants([older, newer | {"configuration": {"tau": 1, "noise_duration": 1}}])) == 1
+    for other in ({"tau": 2}, {"tau": 1, "noise_duration": 16}):  # which it had not when the older one was made
+        with pytest.raises(ValueError, match="seeds 0, 1 have different settings"):
+            returns_rows.entrants([older, newer | {"configuration": other}])
     with pytest.raises(ValueError, match="seeds 0, 1 have different evaluation steps"):
         returns_rows.entrants([first, row("Acrobot-v1", "DQN", 1, 2.0, evaluations=[0.0, 1.0, 2.0])])
 
