@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from gsac.functional.groups import Groups
+from gsac.functional.groups import Groups, kept
 
 SUPPORTED_ACTION_SPACES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
@@ -36,10 +35,14 @@ class ActionCodec:
             self.entry_shape = (len(sizes),)
         elif isinstance(space, spaces.MultiDiscrete | spaces.MultiBinary):
             flat = (
-                f"MultiDiscrete({space.nvec.flatten().tolist()})"
+                _flat_multi_discrete(space)
                 if isinstance(space, spaces.MultiDiscrete)
                 else f"MultiBinary({int(np.prod(space.shape))})"
             )
+            if len(space.shape) == 1:
+                raise ValueError(
+                    f"The action space {space} has its size in a list, and SB3 takes a number: write {flat}."
+                )
             raise ValueError(
                 f"The action space {space} has {len(space.shape)} dimensions, and replay buffers store actions in one. "
                 f"Wrap the environment in gymnasium.wrappers.TransformAction(env, lambda action: "
@@ -93,17 +96,10 @@ class ActionCodec:
         return allowed
 
     def _start(self, device: torch.device) -> Tensor | int:
-        return _kept(self.start, device) if any(self.start) else 0
+        return kept(self.start, device) if any(self.start) else 0
 
 
-def _kept(start: tuple[int, ...], device: torch.device) -> Tensor:
-    """[G]. Kept, to spare a copy to the device."""
-    return _made(start, device)
-
-
-@lru_cache(maxsize=256)
-def _made(start: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(start, device=device)
-
-
-_kept._dynamo_marked_constant = True  # type: ignore[attr-defined]  # as in gsac.functional.groups
+def _flat_multi_discrete(space: spaces.MultiDiscrete) -> str:
+    """How to write the space in one dimension."""
+    start = f", start={space.start.flatten().tolist()}" if space.start.any() else ""
+    return f"MultiDiscrete({space.nvec.flatten().tolist()}{start})"

@@ -85,16 +85,18 @@ class GSACPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        if not isinstance(n_critics, int) or n_critics < 1:
+        if isinstance(n_critics, bool) or not isinstance(n_critics, int | np.integer) or n_critics < 1:
             raise ValueError(
                 f"n_critics={n_critics!r} critics cannot be built: pass a whole number of at least 1, such as 2."
             )
+        if isinstance(activation_fn, str):
+            raise TypeError(f"activation_fn={activation_fn!r} is no class of modules: pass one, such as torch.nn.Tanh.")
         if critic_head not in ("auto", *HEADS):
             names = ", ".join(map(repr, ("auto", *HEADS)))
             raise ValueError(f"critic_head={critic_head!r} is unknown: pass one of {names}.")
         self.net_arch = [64, 64] if net_arch is None else net_arch
         self.activation_fn = activation_fn
-        self.n_critics = n_critics
+        self.n_critics = int(n_critics)
         self.share_features_extractor = share_features_extractor
         self.critic_head = critic_head
         self.critic_layer_norm = critic_layer_norm

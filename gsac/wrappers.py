@@ -80,7 +80,7 @@ class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
 
 def _numbers_of_bins(bins: int | Sequence[int], shape: tuple[int, ...], n: int) -> list[int]:
     """One for each of the ``n`` entries."""
-    numbers = list(bins) if isinstance(bins, Sequence | np.ndarray) else [bins] * n
+    numbers: list[Any] = list(bins) if isinstance(bins, Sequence | np.ndarray) and np.ndim(bins) > 0 else [bins] * n
     if any(isinstance(number, bool) or not isinstance(number, int | np.integer) for number in numbers):
         raise TypeError(
             f"bins={bins!r} is not a number of values: pass a whole number, or one for each entry, such as bins=7."

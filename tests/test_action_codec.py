@@ -38,9 +38,15 @@ def test_by_hand():
     ("space", "advice"),
     [
         (spaces.MultiDiscrete([[2, 3], [4, 5]]), r"MultiDiscrete\(\[2, 3, 4, 5\]\)"),
+        (spaces.MultiDiscrete([[2, 3], [2, 2]], start=[[1, 0], [5, 0]]), r"\(\[2, 3, 2, 2\], start=\[1, 0, 5, 0\]\)"),
         (spaces.MultiBinary([2, 3]), r"MultiBinary\(6\)"),
     ],
 )
 def test_two_dimensions_say_what_to_do(space, advice):
     with pytest.raises(ValueError, match=rf"TransformAction.*{advice}"):
         ActionCodec(space)
+
+
+def test_a_size_in_a_list_is_told_from_two_dimensions():
+    with pytest.raises(ValueError, match=r"has its size in a list.*write MultiBinary\(3\)"):
+        ActionCodec(spaces.MultiBinary([3]))

@@ -138,9 +138,16 @@ def test_images_are_learned_from():
     ("kwargs", "message"),
     [
         ({"n_critics": 0}, "n_critics=0.*at least 1"),
+        ({"n_critics": True}, "n_critics=True.*at least 1"),
         ({"critic_head": "dueling"}, "critic_head='dueling'.*'action_in'"),
     ],
 )
 def test_wrong_arguments(kwargs, message):
     with pytest.raises(ValueError, match=message):
         make_policy(**kwargs)
+
+
+def test_arguments_of_other_kinds():
+    with pytest.raises(TypeError, match="activation_fn='tanh'.*torch.nn.Tanh"):
+        make_policy(activation_fn="tanh")
+    assert make_policy(n_critics=np.int64(3)).n_critics == 3

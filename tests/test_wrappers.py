@@ -117,6 +117,7 @@ def test_the_reverse_takes_the_nearest_class():
         (spaces.Box(-1, 1, (2,)), [3], ValueError, "has 1 numbers, and an action of the shape (2,) has 2 entries"),
         (spaces.Box(-1, 1, (2,)), 7.0, TypeError, "bins=7.0 is not a number of values: pass a whole number"),
         (spaces.Box(-1, 1, (2,)), True, TypeError, "bins=True is not a number of values"),
+        (spaces.Box(-1, 1, (2,)), np.array(3), TypeError, "bins=array(3) is not a number of values"),
         (spaces.Box(-1, 1, (2,)), "7", TypeError, "bins='7' is not a number of values"),
         (spaces.Box(np.float32([-1, -1]), np.float32([1, np.inf])), 3, ValueError, "entry 1 has no bound"),
         (spaces.Box(-np.inf, 1, (2,)), 3, ValueError, "entry 0 has no bound"),

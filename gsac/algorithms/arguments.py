@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
-from gsac.schedules import Constant, Linear, Schedule, as_schedule
+import numpy as np
+
+from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
+from gsac.training.learner import LOG_ENT_COEF_RANGE
 
 DEFAULT_TARGET = Linear(0.8, 0.2)
 """What ``target_entropy="auto"`` aims at, as fractions of the greatest entropy: actions that nobody values yet are tried, and
@@ -16,8 +19,8 @@ the policy that learns to choose among them has given up the others in the end."
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
 
-TRIED_AT = (1.0, 0.5, 0.0)
-"""The remaining progress at which the values of a schedule are checked: start, middle and end."""
+TRIED_AT = tuple(1 - i / 20 for i in range(21))
+"""The remaining progress at which the values of a schedule are checked."""
 
 AT_LEAST_1 = "a whole number of at least 1"
 
@@ -64,6 +67,27 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], boo
         raise ValueError(f"{name}={value!r} is out of range: pass {allowed}, such as {name}={example}.")
 
 
+def check_truth(name: str, value: Any) -> None:
+    """:raises TypeError: neither True nor False"""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}={value!r} is no truth value: pass True or False.")
+
+
+def check_train_freq(train_freq: Any, n_envs: int) -> None:
+    """What SB3 finds out in ``learn()`` only.
+
+    :raises ValueError: less than one step or episode, or episodes of several environments
+    """
+    number, unit = train_freq if isinstance(train_freq, tuple) and len(train_freq) == 2 else (train_freq, "step")
+    if isinstance(number, int) and number < 1:
+        raise ValueError(f"train_freq={train_freq!r} is out of range: pass 1 or more, such as train_freq=1.")
+    if unit == "episode" and n_envs > 1:
+        raise ValueError(
+            f"train_freq={train_freq!r} counts the episodes of one environment, and there are {n_envs}: pass a number of "
+            "steps, such as train_freq=16, or one environment."
+        )
+
+
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """:raises ValueError: not one of the choices"""
     choices = list(choices)
@@ -74,18 +98,35 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:
-    """The schedule that ``value`` stands for, tried at its start, middle and end.
+    """The schedule that ``value`` stands for, tried where its values can be greatest and least.
 
-    :raises TypeError: neither a number, a string nor a callable
+    :raises TypeError: neither a number, a string nor a callable, or one that gives something else than numbers
     :raises ValueError: a string that describes no schedule, or a value outside of what is allowed
     """
     schedule = as_schedule(value, name)
-    for progress_remaining in TRIED_AT:
-        now = schedule(progress_remaining)
+    for progress_remaining, now in values_of(schedule, name):
         if not holds(now):
             when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
             raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
     return schedule
+
+
+def values_of(schedule: Schedule, name: str) -> list[tuple[float, float]]:
+    """The remaining progress and the schedule's values there: at its corners, if it has any, or in steps of a twentieth.
+
+    :raises TypeError: something else than a number
+    """
+    tried_at = [1.0 - made for made, _ in schedule.points] if isinstance(schedule, Piecewise) else TRIED_AT
+    values = []
+    for progress_remaining in tried_at:
+        value = schedule(progress_remaining)
+        try:
+            values.append((progress_remaining, float(value)))
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{name}: the schedule gives {value!r} with {progress_remaining:.0%} of its progress left: let it return a number."
+            ) from None
+    return values
 
 
 def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
@@ -94,9 +135,10 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
     :raises ValueError: a string of no such form, a start at or below 0, a value below 0
     :raises TypeError: neither a number, a string nor a callable
     """
+    least, greatest = map(math.exp, LOG_ENT_COEF_RANGE)
     advice = (
-        "Pass 'auto', 'auto_0.1' to start at 0.1 (or any number above 0), a number of at least 0 such as 0.01, or a "
-        "schedule of such, as in 'linear:0.2:0.02'."
+        f"Pass 'auto', 'auto_0.1' to start at 0.1 (or at any number within [{least:.2g}, {greatest:.2g}], where it stays), a "
+        "number of at least 0 such as 0.01, or a schedule of such, as in 'linear:0.2:0.02'."
     )
     if ent_coef == "auto":
         return True, Constant(DEFAULT_INITIAL_ENT_COEF)
@@ -109,9 +151,8 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
             schedule = as_schedule(ent_coef, "ent_coef")
     except (TypeError, ValueError) as error:
         raise type(error)(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
-    for progress_remaining in TRIED_AT:
-        value = schedule(progress_remaining)
-        if not math.isfinite(value) or value < 0 or (learned and value == 0):
+    for _, value in values_of(schedule, "ent_coef"):
+        if not math.isfinite(value) or value < 0 or (learned and not least <= value <= greatest):
             raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
     return learned, schedule
 
@@ -133,6 +174,10 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
         )
     name = "target_entropy"
     schedule: Schedule
+    if target_entropy is None:
+        raise TypeError(
+            f"{name}=None is no target: pass 'auto', a fraction such as 'auto_0.3', a number of nats, or a schedule."
+        )
     if isinstance(target_entropy, str) and target_entropy.startswith("auto_"):
         try:
             schedule = Constant(float(target_entropy.removeprefix("auto_")))
@@ -144,8 +189,7 @@ def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: fl
         schedule = as_schedule(target_entropy, name)
     else:
         schedule = Constant(as_schedule(target_entropy, name)(1.0) / max_entropy)
-    for progress_remaining in TRIED_AT:
-        fraction = schedule(progress_remaining)
+    for _, fraction in values_of(schedule, "target_entropy"):
         if not 0 < fraction < 1:
             raise ValueError(
                 f"target_entropy={target_entropy!r} cannot be reached: it asks for {fraction * max_entropy:.4g} nats, "

@@ -38,10 +38,15 @@ class Algorithm(BaseAlgorithm):
             )
         if self.num_threads != "auto":
             check_number("num_threads", self.num_threads, "'auto', 1, 2, ...", lambda value: value >= 1, 1)
-        self._learning_rate_schedule = check_learning_rate("learning_rate", self.learning_rate)
+        check_learning_rate("learning_rate", self.learning_rate)
+        for name in ("policy_kwargs", "replay_buffer_kwargs"):
+            if not isinstance(getattr(self, name, {}), dict):
+                raise TypeError(
+                    f"{name}={getattr(self, name)!r} is no dictionary: pass names and values, as in {{'a': 1}}."
+                )
 
     def _setup_lr_schedule(self) -> None:
-        self.lr_schedule = FloatSchedule(self._learning_rate_schedule)
+        self.lr_schedule = FloatSchedule(check_learning_rate("learning_rate", self.learning_rate))
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
         # Whoever wants to freeze a model replaces lr_schedule, as in SB3; inside ours is the schedule with its own clock.
@@ -178,7 +183,7 @@ class Algorithm(BaseAlgorithm):
                         "environment that it was trained on, wrapped as it was then."
                     )
             model = cls(env=wrapped, device=device, **complete)
-        weights.put_back(read, model)
+        weights.put_back(read, model, keep=["log_ent_coef"] if "ent_coef" in arguments else [])
         return model
 
     def _constructor_arguments(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from gsac.algorithms.base import Algorithm
+from gsac.training.n_step import check_steps
 from gsac.training.prioritized import PrioritizedReplayBuffer
 from gsac.training.replay import DeviceReplayBuffer
 from gsac.training.replay_memory import free_bytes, replay_bytes
@@ -37,6 +38,7 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
                 k: v for k, v in self.replay_buffer_kwargs.items() if k not in ("n_steps", "gamma")
             }
         chosen_by_user = self.replay_buffer_class is not None
+        self._check_buffer()
         if not chosen_by_user and not self._sb3_sums_rewards() and self._fits_on_the_device():
             self.replay_buffer_class = DeviceReplayBuffer
         if self.n_steps > 1 and self.replay_buffer_class is None and isinstance(self.observation_space, spaces.Dict):
@@ -50,6 +52,22 @@ class ChosenBuffer(Algorithm, OffPolicyAlgorithm):
         else:
             super()._setup_model()
         self._chosen_buffer_class = None if chosen_by_user else self.replay_buffer_class
+
+    def _check_buffer(self) -> None:
+        chosen = self.replay_buffer_class
+        if chosen is not None and not (isinstance(chosen, type) and issubclass(chosen, ReplayBuffer)):
+            raise TypeError(
+                f"replay_buffer_class={chosen!r} is no class of replay buffers: pass one, such as gsac.PrioritizedReplayBuffer."
+            )
+        for name in ("n_steps", "gamma"):
+            if chosen is None and name in self.replay_buffer_kwargs:
+                given = self.replay_buffer_kwargs[name]
+                raise ValueError(
+                    f"replay_buffer_kwargs={self.replay_buffer_kwargs!r}: {name} is an argument of the algorithm, which "
+                    f"passes it on. Write {name}={given!r} beside replay_buffer_kwargs."
+                )
+        if chosen is None:
+            check_steps(self.n_steps, self.gamma, self.optimize_memory_usage)
 
     def _sb3_sums_rewards(self) -> bool:
         """Whether SB3 has a buffer of its own for returns of several steps, which its users expect, and no GPU waits."""

@@ -19,19 +19,19 @@ from gsac.algorithms.arguments import (
     check_choice,
     check_number,
     check_schedule,
+    check_train_freq,
+    check_truth,
     is_temperature,
-    parse_ent_coef,
-    parse_target_entropy,
 )
+from gsac.algorithms.coefficient import EntropyCoefficient
 from gsac.algorithms.exploration import Exploration
 from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.optimizer import FusedAdam
 from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
-from gsac.schedules import Constant, Schedule
+from gsac.schedules import Schedule
 from gsac.training.acceleration import MODES
 from gsac.training.batch import Batch
 from gsac.training.learner import Learner
@@ -41,7 +41,7 @@ from gsac.training.prioritized import PrioritizedReplayBuffer
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
 
-class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
+class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -74,7 +74,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         ``"gumbel_softmax"`` where they are not (by default with several at once)
     :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
     :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
-        at 1; a number, or a schedule, sets it
+        at 1; a number, or a schedule, sets it. What is learned stays between 4.5e-5 and 7.4
     :param target_entropy: what a learned coefficient aims at: ``"auto"`` for a fraction of the greatest entropy that falls from
         0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
     :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
@@ -207,25 +207,13 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         self.num_threads = num_threads
         self.acceleration = acceleration
 
-        self.log_ent_coef: torch.Tensor | None = None
-        self.ent_coef_optimizer: torch.optim.Optimizer | None = None
-        self.ent_coef_tensor: torch.Tensor | None = None
-
         if _init_setup_model:
             self._setup_model()
 
     def _setup_model(self) -> None:
         self._check_arguments()
         self._codec = ActionCodec(self.action_space)
-        learned, ent_coef = parse_ent_coef(self.ent_coef)
-        max_entropy = math.log(self._codec.groups.n_joint)
-        self._ent_coef_schedule = None if learned or isinstance(ent_coef, Constant) else ent_coef
-        self._target_entropy_schedule = parse_target_entropy(self.target_entropy, max_entropy) if learned else None
-        if not learned and self.target_entropy != "auto":
-            raise ValueError(
-                f"target_entropy={self.target_entropy!r} has no effect with ent_coef={self.ent_coef!r}, which is not learned: "
-                "pass ent_coef='auto' to aim at it, or leave it out."
-            )
+        self._check_ent_coef(max_entropy=math.log(self._codec.groups.n_joint))
         self._setup_networks_and_buffer()
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
         self._fit_buffer_to_masks()
@@ -235,11 +223,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         if enumerates(estimator):
             self._codec.groups.joint_actions(self.device)  # refuses too many
 
-        if learned:
-            self.log_ent_coef = torch.full((1,), math.log(ent_coef(1.0)), device=self.device, requires_grad=True)
-            self.ent_coef_optimizer = FusedAdam([self.log_ent_coef], lr=self.lr_schedule(1))
-        else:
-            self.ent_coef_tensor = torch.tensor(float(ent_coef(1.0)), device=self.device)
+        self._make_ent_coef()
         self._learner = Learner(
             self.actor,
             self.critic,
@@ -261,6 +245,9 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
         for name, (allowed, holds, example) in NUMBERS.items():
             check_number(name, getattr(self, name), allowed, holds, example)
+        for name in ("entropy_in_target", "deterministic_target", "bound_targets"):
+            check_truth(name, getattr(self, name))
+        check_train_freq(self.train_freq, self.n_envs)
         self._check_shared_arguments()
         self._check_exploration()
         check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
@@ -328,11 +315,7 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
             )
         self._learner.temperature.fill_(temperature)
         self.logger.record("train/temperature", temperature)
-        if self._target_entropy_schedule is not None:
-            self._learner.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
-        if self._ent_coef_schedule is not None:
-            assert self.ent_coef_tensor is not None
-            self.ent_coef_tensor.fill_(self._value_at(self._ent_coef_schedule))
+        self._update_ent_coef(self._learner.target_fraction)
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -390,10 +373,11 @@ class GSAC(GuardedTraining, Exploration, AcceleratedUpdates):
             "_stored_masks",
             "_last_masks",
             "_estimator_schedules",
+            "ent_coef_tensor",
         ]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]
         if self.ent_coef_optimizer is None:
-            return state_dicts, ["ent_coef_tensor"]
+            return state_dicts, []
         return [*state_dicts, "ent_coef_optimizer"], ["log_ent_coef"]

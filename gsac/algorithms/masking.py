@@ -50,6 +50,13 @@ class MaskedActions(ChosenBuffer):
     _last_masks: np.ndarray | None = None
     """Those of the observations in which the next actions are chosen. [n_envs, D]"""
 
+    def load_replay_buffer(self, *args: Any, **kwargs: Any) -> None:
+        """As SB3's; a buffer with masks is known as such."""
+        super().load_replay_buffer(*args, **kwargs)
+        assert self.replay_buffer is not None
+        with_masks = StoredMasks(self.observation_space, self._codec.groups.flat_size)
+        self._stored_masks = with_masks if self.replay_buffer.observation_space == with_masks.space else None
+
     def _fit_buffer_to_masks(self) -> None:
         """Gives the buffer room for masks where the environment has them.
 
@@ -219,7 +226,20 @@ def masked(model: BaseAlgorithm, env: VecEnv) -> Any:
 
 
 class EvalWithMasksCallback(EvalCallback):
-    """SB3's ``EvalCallback``, which obeys the masks of the evaluation's environment where there are any."""
+    """SB3's ``EvalCallback``, which obeys the masks of the evaluation's environment where there are any.
+
+    :param first_seed: of the environment at the first evaluation, 1 more at each one that follows; so that an evaluation does
+        not depend on those before it, some of which may have been made before a stop. None leaves the environment as it is
+    """
+
+    def __init__(self, *args: Any, first_seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.first_seed = first_seed
+
+    def _on_step(self) -> bool:
+        if self.first_seed is not None and self.eval_freq > 0 and self.n_calls % self.eval_freq == 0:
+            self.eval_env.seed(self.first_seed + self.n_calls // self.eval_freq - 1)
+        return super()._on_step()
 
     def init_callback(self, model: BaseAlgorithm) -> None:
         """As every callback."""

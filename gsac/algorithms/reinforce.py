@@ -22,8 +22,9 @@ from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_number
+from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_number, check_truth
 from gsac.algorithms.base import Algorithm, check_learning_rate
+from gsac.algorithms.guards import GuardedExperience
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
 from gsac.networks.small_cnn import fitting_extractor
@@ -40,7 +41,7 @@ ENDLESS_EPISODE = 100_000
 """Steps after which an episode that outlasts the run is given up."""
 
 
-class REINFORCE(Algorithm, OnPolicyAlgorithm):
+class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
     """REINFORCE for ``Box``, ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     Each update follows the gradient of E[(G_t - baseline) * log pi(a_t|s_t)], estimated from whole episodes, by one
@@ -176,8 +177,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
         check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 50)
         check_choice("baseline", self.baseline, BASELINES)
-        if not isinstance(self.normalize_advantage, bool):
-            raise TypeError(f"normalize_advantage={self.normalize_advantage!r} is no truth value: pass True or False.")
+        check_truth("normalize_advantage", self.normalize_advantage)
         least = max(self.n_envs, 2 if self.baseline == "mean" else 1)
         check_number(
             "episodes_per_update",
@@ -231,6 +231,8 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
                 actions = self.policy.get_distribution(observations).get_actions().cpu().numpy()
             new_obs, rewards, dones, infos = env.step(self._to_env(actions))
             self.num_timesteps += env.num_envs
+            self._check_finite("a reward", rewards)
+            self._check_observation(new_obs)  # type: ignore[arg-type]  # no tuples of arrays
 
             callback.update_locals(locals())
             if not callback.on_step():

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
 from inspect import Parameter, signature
@@ -168,14 +169,15 @@ def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[
     return stored | merged
 
 
-def put_back(weights: Weights, model: BaseAlgorithm) -> None:
+def put_back(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ()) -> None:
     """Gives the model the file's tensors and counters.
 
+    :param keep: names of tensors that stay as the model has them, whether it or the file has them or not
     :raises ValueError: names, shapes or types of the tensors are not the model's; the model then stays as it is
     """
-    targets = tensors_of(model)
+    targets = {name: tensor for name, tensor in tensors_of(model).items() if name not in keep}
     differences = [f"{name} is missing" for name in targets.keys() - weights.tensors.keys()]
-    differences += [f"{name} is one too many" for name in weights.tensors.keys() - targets.keys()]
+    differences += [f"{name} is one too many" for name in weights.tensors.keys() - targets.keys() - {*keep}]
     for name in targets.keys() & weights.tensors.keys():
         ours, theirs = ((tuple(t.shape), t.dtype) for t in (targets[name], weights.tensors[name]))
         if ours != theirs:

@@ -177,8 +177,19 @@ def _made_joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     return Groups(sizes).one_hot(classes)
 
 
+def kept(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """The numbers on the device, int64. Kept, to spare a copy each time."""
+    return _on_device(numbers, device)
+
+
+@lru_cache(maxsize=256)
+def _on_device(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor(numbers, device=device)
+
+
 # A compiler is not to look inside: what comes out is the same at every call. These are the marks that
 # torch.compiler.assume_constant_result makes, which imports the whole compiler to make them.
 _index._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _columns._dynamo_marked_constant = True  # type: ignore[attr-defined]
 _joint_actions._dynamo_marked_constant = True  # type: ignore[attr-defined]
+kept._dynamo_marked_constant = True  # type: ignore[attr-defined]

@@ -14,14 +14,14 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
-from gsac.functional.groups import Groups
+from gsac.functional.groups import Groups, kept
 
 Preprocessing = Callable[[Any], Any]
 """Observations, a tensor or a dictionary of tensors -> what the features extractor takes."""
 
 
 def preprocessing(space: spaces.Space[Any], normalize_images: bool) -> Preprocessing:
-    """As ``stable_baselines3.common.preprocessing.preprocess_obs`` with this space.
+    """As ``stable_baselines3.common.preprocessing.preprocess_obs`` with this space, but that classes may start anywhere.
 
     :param normalize_images: divide images by 255
     """
@@ -30,9 +30,9 @@ def preprocessing(space: spaces.Space[Any], normalize_images: bool) -> Preproces
     if isinstance(space, spaces.Box | spaces.MultiBinary):
         return _scaled if normalize_images and isinstance(space, spaces.Box) and is_image_space(space) else _numbers
     if isinstance(space, spaces.Discrete):
-        return partial(_one_hot, Groups([int(space.n)]))
+        return partial(_one_hot, Groups([int(space.n)]), (int(space.start),))
     if isinstance(space, spaces.MultiDiscrete):
-        return partial(_one_hots, Groups(space.nvec.tolist()))
+        return partial(_one_hots, Groups(space.nvec.tolist()), tuple(space.start.tolist()))
     return partial(preprocess_obs, observation_space=space)
 
 
@@ -44,14 +44,15 @@ def _scaled(observations: Tensor) -> Tensor:
     return observations.float() / 255.0
 
 
-def _one_hot(groups: Groups, classes: Tensor) -> Tensor:
+def _one_hot(groups: Groups, start: tuple[int], classes: Tensor) -> Tensor:
     """[B] or [B, 1] -> [B, n] or [B, 1, n], as ``torch.nn.functional.one_hot``"""
-    return groups.one_hot(classes.long().unsqueeze(-1))
+    return _one_hots(groups, start, classes.unsqueeze(-1))
 
 
-def _one_hots(groups: Groups, classes: Tensor) -> Tensor:
+def _one_hots(groups: Groups, start: tuple[int, ...], classes: Tensor) -> Tensor:
     """[B, G] -> [B, D]"""
-    return groups.one_hot(classes.long())
+    classes = classes.long()
+    return groups.one_hot(classes - kept(start, classes.device) if any(start) else classes)
 
 
 def _numbers(observations: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import gymnasium
 import pytest
 from gymnasium import spaces
 from problems import Match, Switches
+from stable_baselines3.common.env_util import make_vec_env
 
 from gsac import GSAC, Constant, Linear
 from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
@@ -36,6 +37,13 @@ OUT_OF_RANGE = [
     ("ent_coef", -0.1),
     ("ent_coef", "auto_0"),
     ("ent_coef", "auto_-1"),
+    ("ent_coef", "auto_100"),
+    ("ent_coef", "auto_1e-6"),
+    ("ent_coef", "piecewise:0=0.1,0.25=-5,0.5=0.1"),
+    ("learning_rate", "piecewise:0=0.01,0.25=-0.05,0.5=0.01"),
+    ("epsilon", "piecewise:0=0.1,0.33=5,0.5=0.1"),
+    ("train_freq", 0),
+    ("train_freq", (0, "episode")),
     ("ent_coef", "linear:0.2:-0.1"),
     ("ent_coef", math.inf),
 ]
@@ -64,6 +72,13 @@ WRONG_TYPES = [
     ("estimator", 3),
     ("ent_coef", None),
     ("target_entropy", [0.3]),
+    ("target_entropy", None),
+    ("entropy_in_target", "false"),
+    ("deterministic_target", None),
+    ("bound_targets", "no"),
+    ("policy_kwargs", [1]),
+    ("replay_buffer_kwargs", [1]),
+    ("replay_buffer_class", "prioritized"),
     ("num_threads", True),
 ]
 UNREACHABLE = [
@@ -90,6 +105,23 @@ def test_wrong_values_name_the_argument_what_came_and_what_to_write(name, value)
 def test_wrong_types_do_too(name, value):
     with pytest.raises(TypeError, match=rf"{name}=.*(?i:pass|write) "):
         GSAC("MlpPolicy", "CartPole-v1", **{name: value})
+
+
+def test_a_schedule_gives_numbers():
+    with pytest.raises(TypeError, match="temperature: the schedule gives 'x' with 100% of its progress left"):
+        GSAC("MlpPolicy", "CartPole-v1", temperature=lambda progress_remaining: "x")
+
+
+def test_episodes_are_those_of_one_environment():
+    with pytest.raises(ValueError, match=r"train_freq=\(1, 'episode'\) counts the episodes of one environment"):
+        GSAC("MlpPolicy", make_vec_env("CartPole-v1", 2), train_freq=(1, "episode"))
+
+
+def test_what_the_replay_buffer_is_told_is_told_to_the_algorithm():
+    with pytest.raises(ValueError, match="Write n_steps=3 beside replay_buffer_kwargs"):
+        GSAC("MlpPolicy", "CartPole-v1", replay_buffer_kwargs={"n_steps": 3})
+    with pytest.raises(ValueError, match="pass n_steps=1 or optimize_memory_usage=False"):
+        GSAC("MlpPolicy", "CartPole-v1", n_steps=3, optimize_memory_usage=True)
 
 
 @pytest.mark.parametrize("target", UNREACHABLE, ids=str)

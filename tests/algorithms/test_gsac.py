@@ -17,6 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from gsac import ESTIMATORS, GSAC, Cosine, DeviceReplayBuffer, Mixed
+from gsac.algorithms.arguments import TRIED_AT
 
 ACTION_SPACES = [
     spaces.Discrete(3),
@@ -251,10 +252,44 @@ def test_a_coefficient_that_is_not_learned_follows_its_schedule_or_stays_what_it
     loaded = GSAC.load(tmp_path / "model", env=gymnasium.make("CartPole-v1")).learn(200, reset_num_timesteps=False)
     assert loaded.ent_coef_tensor.item() == pytest.approx(0.1, abs=2e-3)
 
+    falling.save_weights(tmp_path / "weights")
+    for other in (
+        GSAC.load(tmp_path / "model", ent_coef=0.01),
+        GSAC.from_weights(tmp_path / "weights", ent_coef=0.01, device="cpu"),
+    ):
+        assert (other.ent_coef, other.ent_coef_tensor.item()) == (0.01, pytest.approx(0.01))
+        assert other._learner.ent_coef.item() == pytest.approx(0.01)
+
     steady = GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.2, **QUICK)
     steady.ent_coef_tensor.fill_(0.05)
     steady.learn(60)
     assert steady.ent_coef_tensor.item() == pytest.approx(0.05)
+
+
+def test_a_learned_coefficient_can_be_fixed_and_a_fixed_one_be_learned_from_weights_only(tmp_path):
+    learned = GSAC("MlpPolicy", "CartPole-v1", ent_coef="auto_0.5", seed=0, **QUICK).learn(100)
+    fixed = GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.5, **QUICK)
+    for name, model in (("learned", learned), ("fixed", fixed)):
+        model.save(tmp_path / name)
+        model.save_weights(tmp_path / name)
+    with pytest.raises(ValueError, match="was learned, and with ent_coef=0.01 it is not learned"):
+        GSAC.load(tmp_path / "learned", ent_coef=0.01)
+    with pytest.raises(ValueError, match="was not learned, and with ent_coef='auto' it is learned"):
+        GSAC.load(tmp_path / "fixed", ent_coef="auto")
+    assert GSAC.from_weights(tmp_path / "learned", ent_coef=0.01).ent_coef_tensor.item() == pytest.approx(0.01)
+    for name in ("learned", "fixed"):
+        anew = GSAC.from_weights(tmp_path / name, "CartPole-v1", ent_coef="auto_0.3")
+        assert anew.log_ent_coef.exp().item() == pytest.approx(0.3)
+    kept = GSAC.from_weights(tmp_path / "learned")
+    assert kept.log_ent_coef.item() == learned.log_ent_coef.item() != pytest.approx(np.log(0.5))
+
+
+def test_the_learning_rate_can_be_set_between_two_runs():
+    model = GSAC("MlpPolicy", "CartPole-v1", **QUICK).learn(60)
+    model.learning_rate = 1e-5
+    model._setup_lr_schedule()  # as SB3's users do
+    model.learn(60, reset_num_timesteps=False)
+    assert model.actor.optimizer.param_groups[0]["lr"] == 1e-5
 
 
 def test_the_log_tells_of_values_that_were_out_of_range_only_where_they_are_bounded(tmp_path):
@@ -315,7 +350,7 @@ def test_a_schedule_within_the_estimator_follows_the_run_and_is_logged():
 
 
 def test_a_schedule_that_falls_below_zero_on_the_way_stops_with_its_name():
-    model = GSAC("MlpPolicy", "CartPole-v1", temperature=lambda p: 1.0 if p in (1.0, 0.5, 0.0) else -1.0, **QUICK)
+    model = GSAC("MlpPolicy", "CartPole-v1", temperature=lambda p: 1.0 if p in TRIED_AT else -1.0, **QUICK)
     with pytest.raises(ValueError, match=r"temperature=.* became -1.0 after 0 updates"):
         model.learn(60)
 

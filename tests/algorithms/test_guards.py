@@ -9,7 +9,7 @@ from gymnasium import spaces
 from problems import Match
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gsac import GSAC, Checkpoint, resume
+from gsac import GSAC, REINFORCE, Checkpoint, resume
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 1000, "seed": 0, "device": "cpu"}
 SPACE = spaces.Discrete(3)
@@ -73,6 +73,47 @@ def test_the_first_observation_counts_too():
 
     with pytest.raises(ValueError, match="At step 0, environment 0 gave an observation with nan"):
         GSAC("MlpPolicy", Wrong(SPACE), **QUICK).learn(60)
+
+    class Longer(Match):
+        def reset(self, **kwargs):
+            return np.zeros(7, np.float32), {}
+
+    with pytest.raises(ValueError, match="At step 0, the environment gave an observation that does not fit"):
+        GSAC("MlpPolicy", Longer(SPACE), **QUICK).learn(60)
+
+
+@pytest.mark.parametrize(
+    ("space", "observation", "message"),
+    [
+        (spaces.MultiDiscrete([3, 2]), [0, -1], r"with -1 in entry \[1\], not in MultiDiscrete\(\[3 2\]\)"),
+        (spaces.MultiDiscrete([3, 2], start=[1, 0]), [0, 0], r"with 0 in entry \[0\], not in MultiDiscrete"),
+        (spaces.Discrete(3), 3, r"with 3, not in Discrete\(3\)"),
+    ],
+    ids=str,
+)
+def test_classes_that_the_space_does_not_have_are_named(space, observation, message):
+    class Wrong(Match):
+        def __init__(self):
+            super().__init__(SPACE)
+            self.observation_space = space
+
+        def reset(self, **kwargs):
+            super().reset(**kwargs)
+            return space.sample(), {}
+
+        def step(self, action):
+            return np.array(observation), *super().step(action)[1:]
+
+    with pytest.raises(ValueError, match=f"At step 1, environment 0 gave an observation {message}"):
+        GSAC("MlpPolicy", Wrong(), **QUICK).learn(60)
+
+
+@pytest.mark.parametrize("wrong", [{"reward": np.inf}, {"observation": NOT_A_NUMBER, "at": 25}], ids=["reward", "nan"])
+def test_reinforce_learns_nothing_from_what_is_no_number(wrong):
+    model = REINFORCE("MlpPolicy", Faulty(**wrong), seed=0, device="cpu")
+    with pytest.raises(ValueError, match=r"At step (25|30), environment 0 gave"):
+        model.learn(400)
+    assert torch.cat([p.flatten() for p in model.policy.parameters()]).isfinite().all()
 
 
 def test_a_diverging_loss_stops_training_and_leaves_the_last_good_checkpoint(tmp_path):

@@ -247,6 +247,9 @@ def test_a_saved_model_goes_on_with_its_buffer(tmp_path):
     for env in (Allowed(SPACES[1], 2), None):
         loaded = GSAC.load(tmp_path / "model", env=env, device="cpu")
         loaded.load_replay_buffer(tmp_path / "buffer")
+        assert loaded.sample_batch(16).masks.sum(-1).unique().tolist() == [4], (
+            "without learn(), as for offline training"
+        )
         loaded.set_env(Allowed(SPACES[1], 2))
         loaded.learn(60, reset_num_timesteps=False)
         assert loaded.replay_buffer.pos == 120

@@ -34,6 +34,12 @@ def test_what_sb3_makes_of_observations(space, normalize_images):
         assert a.dtype == b.dtype
 
 
+def test_classes_that_do_not_start_at_0():
+    several = preprocessing(spaces.MultiDiscrete([3, 2], start=[1, 0]), True)
+    assert several(torch.tensor([[3, 0], [1, 1]])).tolist() == [[0, 0, 1, 1, 0], [1, 0, 0, 0, 1]]
+    assert preprocessing(spaces.Discrete(3, start=-1), True)(torch.tensor([1])).tolist() == [[0, 0, 1]]
+
+
 def test_classes_as_a_buffer_keeps_them():
     stored = torch.tensor([[0], [2], [4]])
     ours, theirs = preprocessing(spaces.Discrete(5), True)(stored), preprocess_obs(stored, spaces.Discrete(5))
