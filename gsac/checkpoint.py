@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,22 @@ def resume(
 
     :param path: of the checkpoint
     :param env: made as it was at first; its state is then set to that of the checkpoint
-    :param callbacks: of the same kinds and order as those given to :class:`Checkpoint`; their records go on
+    :param callbacks: of the same kinds and order as those given to :class:`Checkpoint`; their records go on, and what their
+        constructors were given, such as the folders they write to, stays
     :param device: where the networks run
     :raises FileNotFoundError: there is no such file
-    :raises ValueError: the file is damaged or no checkpoint, or the environment does not fit
+    :raises ValueError: the file is damaged or no checkpoint, or the environment or the callbacks do not fit
     """
     contents = _read(Path(path))
     state, buffer = pickle.loads(contents["state.pkl"]), pickle.loads(contents["buffer.pkl"])
     exact = state["environments"] is not None
     model = GSAC.load(io.BytesIO(contents["model.zip"]), env=env, device=device, force_reset=not exact)
     assert model.env is not None
+    if len(callbacks) != len(state["callbacks"]):
+        raise ValueError(
+            f"{path} has the records of {len(state['callbacks'])} callbacks, and {len(callbacks)} were passed: pass as many, of "
+            "the same kinds and in the same order as to Checkpoint(callbacks=...)."
+        )
     if buffer.n_envs != model.env.num_envs:
         raise ValueError(
             f"{path} is of a run with {buffer.n_envs} environments side by side, and env has {model.env.num_envs}: pass "
@@ -162,7 +169,8 @@ def resume(
         _end_last_episode(model)
     model.action_space = state["action_space"]
     for callback, found in zip(callbacks, state["callbacks"], strict=True):
-        vars(callback).update(found)
+        settings = _constructor_parameters(type(callback))
+        vars(callback).update({name: value for name, value in found.items() if name not in settings})
     _set_generators(state["generators"])
     return model
 
@@ -288,6 +296,15 @@ def _restored(buffer: ReplayBuffer) -> ReplayBuffer:
 
     vars(buffer).update({name: restore(value) for name, value in vars(buffer).items()})
     return buffer
+
+
+def _constructor_parameters(kind: type) -> set[str]:
+    return {
+        name
+        for base in kind.__mro__
+        if "__init__" in vars(base)
+        for name in signature(vars(base)["__init__"]).parameters
+    }
 
 
 def _callback_state(callback: BaseCallback) -> dict[str, Any]:

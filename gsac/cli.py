@@ -42,7 +42,7 @@ class Evaluate:
     stochastic: tyro.conf.FlagCreatePairsOff[bool] = False
     """Sample the actions instead."""
     seed: int = 0
-    """Of the episodes."""
+    """Of the episodes; the seed of the run repeats those of its final evaluation."""
     device: str = "auto"
     """Where the networks run: auto, cpu, cuda."""
 
@@ -132,6 +132,7 @@ def run_train(command: Any) -> None:
         return
     for name in ("total_timesteps", "n_envs", "eval_episodes"):
         at_least_1(name, getattr(command, name))
+    at_least_0("seed", command.seed)
     checkpoint_every = getattr(command, "checkpoint_every", 0)
     if checkpoint_every < 0:
         fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
@@ -141,7 +142,7 @@ def run_train(command: Any) -> None:
         algo=command.algo,
         env=command.env,
         total_timesteps=command.total_timesteps,
-        folder=command.logdir or experiment.next_folder(Path("logs") / command.env, command.algo),
+        folder=command.logdir,
         policy=command.policy,
         seed=command.seed,
         n_envs=command.n_envs,
@@ -163,7 +164,7 @@ def run_train(command: Any) -> None:
 
 def train(prepared: experiment.Prepared, progress_bar: bool) -> None:
     """Trains and says what came out."""
-    folder = prepared.run.folder
+    folder = prepared.folder
     try:
         evaluation = prepared.train(progress_bar)
     except KeyboardInterrupt:
@@ -180,6 +181,7 @@ def run_evaluate(command: Evaluate) -> None:
     if command.deterministic and command.stochastic:
         fail("--deterministic and --stochastic exclude each other: pass one of them.")
     at_least_1("episodes", command.episodes)
+    at_least_0("seed", command.seed)
     try:
         model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device, command.algo)
     except ValueError as error:
@@ -213,8 +215,7 @@ def run_compare(command: Compare) -> None:
     for name in ("seeds", "total_timesteps", "eval_episodes", "jobs"):
         if getattr(command, name) is not None:
             at_least_1(name, getattr(command, name))
-    if command.first_seed < 0:
-        fail(f"--first-seed {command.first_seed} is out of range: pass 0 or more.")
+    at_least_0("first_seed", command.first_seed)
     try:
         from gsac import curves
     except ImportError as error:
@@ -331,6 +332,12 @@ def at_least_1(name: str, value: int) -> None:
     """Ends the program where the value of a flag is 0 or less."""
     if value < 1:
         fail(f"--{name.replace('_', '-')} {value} is out of range: pass 1 or more.")
+
+
+def at_least_0(name: str, value: int | None) -> None:
+    """Ends the program where the value of a flag is below 0."""
+    if value is not None and value < 0:
+        fail(f"--{name.replace('_', '-')} {value} is out of range: pass 0 or more.")
 
 
 def _option(argv: list[str], name: str) -> str | None:

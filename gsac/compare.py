@@ -13,6 +13,7 @@ from inspect import signature
 from typing import Any
 
 import gymnasium
+import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -171,7 +172,7 @@ def build(contender: Contender, env_id: str, seed: int) -> tuple[BaseAlgorithm, 
 
 
 def why_not(contender: Contender, env_id: str) -> str | None:
-    """Why the contender cannot be built for this environment; None if it can.
+    """Why the contender cannot learn in this environment; None if it can.
 
     :raises ValueError: it cannot be built for CartPole either, so that its settings are wrong
     """
@@ -180,6 +181,8 @@ def why_not(contender: Contender, env_id: str) -> str | None:
         for env in (model.env, eval_env):
             if env is not None:
                 env.close()
+        if contender.algo in PEERS and np.any(getattr(model.action_space, "start", 0)):
+            return f"SB3's algorithms count classes from 0, and this environment's actions are {model.action_space}"
     except (ValueError, TypeError, AssertionError) as error:
         try:
             build(contender, "CartPole-v1", seed=0)

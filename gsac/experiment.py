@@ -105,11 +105,16 @@ def policy_for(observation_space: spaces.Space) -> str:
 
 
 def next_folder(parent: Path, name: str) -> Path:
-    """``parent/name_1``, or with the next number that is free."""
+    """Makes ``parent/name_1``, or with the next number that is free; a run that starts at the same time takes another."""
     number = 1
-    while (parent / f"{name}_{number}").exists():
-        number += 1
-    return parent / f"{name}_{number}"
+    while True:
+        folder = parent / f"{name}_{number}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class Run:
 
     :param policy: a policy's name, or ``"auto"`` for the one that fits the observations
     :param seed: of everything random; drawn if None
-    :param folder: for the run's files
+    :param folder: for the run's files; ``logs/ENV/ALGO_N`` with the next number that is free if None
     :param arguments: of the algorithm's constructor
     :param n_eval_episodes: of the final evaluation; those on the way take half as many
     :param checkpoint_every: steps from one checkpoint to the next, 0 for none; GSAC only
@@ -129,7 +134,7 @@ class Run:
     algo: str
     env: str
     total_timesteps: int
-    folder: Path
+    folder: Path | None = None
     policy: str = "auto"
     seed: int | None = None
     n_envs: int = 1
@@ -150,6 +155,12 @@ class Prepared:
     eval_env: VecEnv
     evaluations: EvalWithMasksCallback
 
+    @property
+    def folder(self) -> Path:
+        """For the run's files."""
+        assert self.run.folder is not None
+        return self.run.folder
+
     def train(self, progress_bar: bool = True) -> Evaluation:
         """Trains and fills the folder.
 
@@ -158,7 +169,7 @@ class Prepared:
 
         :return: the evaluation of the final model, deterministic
         """
-        run, model, folder = self.run, self.model, self.run.folder
+        run, model, folder = self.run, self.model, self.folder
         goes_on = model.num_timesteps > 0
         if not goes_on:
             config = asdict(run) | {"folder": str(folder), "device": str(model.device), "versions": versions()}
@@ -190,13 +201,14 @@ def prepare(run: Run) -> Prepared:
     """
     check_env(run.env, run.env_wrapper)
     check_device(run.device)
-    if (run.folder / "config.json").exists():
+    if run.folder is not None and (run.folder / "config.json").exists():
         raise ValueError(f"{run.folder} holds a run already: choose another --logdir, or remove it.")
     seed = int(np.random.SeedSequence().generate_state(1)[0] >> 1) if run.seed is None else run.seed
     env = make_envs(run.env, run.n_envs, seed, run.env_wrapper)
     policy = policy_for(env.observation_space) if run.policy == "auto" else run.policy
     model = ALGORITHMS[run.algo](policy, env, seed=seed, device=run.device, **run.arguments)
-    run = replace(run, seed=seed, policy=policy)
+    folder = next_folder(Path("logs") / run.env, run.algo) if run.folder is None else run.folder
+    run = replace(run, seed=seed, policy=policy, folder=folder)
     eval_env, evaluations = evaluate_on_the_way(run)
     return Prepared(run, model, eval_env, evaluations)
 
@@ -235,6 +247,7 @@ def evaluate_on_the_way(run: Run) -> tuple[VecEnv, EvalWithMasksCallback]:
         log_path=str(run.folder),
         n_eval_episodes=max(run.n_eval_episodes // 2, 1),
         eval_freq=max(run.total_timesteps // N_EVALUATIONS // run.n_envs, 1),
+        first_seed=run.seed + EVALUATION_SEED_OFFSET + 1,
         verbose=0,
     )
 
@@ -245,7 +258,8 @@ def load(
     """The model of a run's folder or of a file in it, the name of its environment, and a fresh one in the run's wrappers.
 
     :param env_id: the environment, where no ``config.json`` beside the model tells it
-    :param seed: of the environment, and of the actions where they are sampled
+    :param seed: of the environment, and of the actions where they are sampled; that of the run gives the episodes of its
+        final evaluation
     :param algo: the algorithm, where neither ``config.json`` nor the file tells it; ``"gsac"`` if None
     :raises ValueError: no model there, or no environment known, or one that does not fit the model
     """
@@ -255,7 +269,7 @@ def load(
     if env_id is None:
         raise ValueError(f"No config.json beside {file} names the environment: pass --env, such as --env CartPole-v1.")
     check_env(env_id, wrappers)
-    model = load_model(file, make_envs(env_id, 1, seed, wrappers), device, algo)
+    model = load_model(file, make_envs(env_id, 1, seed + EVALUATION_SEED_OFFSET, wrappers), device, algo)
     env = model.get_env()
     assert env is not None
     model.set_random_seed(seed)  # of the sampled actions; loading had set the training's

@@ -41,10 +41,20 @@ NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verb
 
 SIMPLE_TYPES = (int, float, str, bool, type(None))
 
+
+def _from_json(words: list[str]) -> Any:
+    try:
+        return json.loads(words[0])
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{words[0]!r} is not JSON ({error}): names stand in double quotes, all of it in single ones."
+        ) from None
+
+
 JSON = tyro.constructors.PrimitiveConstructorSpec(
     nargs=1,
     metavar="JSON",
-    instance_from_str=lambda words: json.loads(words[0]),
+    instance_from_str=_from_json,
     is_instance=lambda value: value is None or isinstance(value, dict | list | str),
     str_from_instance=lambda value: [json.dumps(value)],
 )

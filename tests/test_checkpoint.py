@@ -142,6 +142,14 @@ def test_other_callbacks_go_on_as_well(tmp_path):
     assert after.evaluations_results[:2] == before.evaluations_results[:2]
 
 
+def test_a_checkpoint_names_the_number_of_callbacks(tmp_path):
+    before = EvalCallback(Monitor(Marked()), n_eval_episodes=1, eval_freq=50, verbose=0)
+    model = make_model("plain", 1)
+    model.learn(50, callback=[before, Checkpoint(tmp_path / "run.ckpt", every=50, callbacks=[before])])
+    with pytest.raises(ValueError, match="has the records of 1 callbacks, and 0 were passed"):
+        resume(tmp_path / "run.ckpt", make_env("plain", 1), device="cpu")
+
+
 def test_a_file_holds_what_is_used_of_the_buffer(tmp_path):
     model = GSAC("MlpPolicy", Marked(), **(SETTINGS | {"buffer_size": 1_000_000}))
     model.learn(100, callback=Checkpoint(tmp_path / "run.ckpt"))

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gsac import GSAC, cli
+from gsac import GSAC, cli, experiment
 
 TRAIN = ("train", "CartPole-v1", "--total-timesteps", "400", "--learning-starts", "100", "--eval-episodes", "2")
 BINS = '[{"gsac.wrappers.DiscretizeAction": {%s}}]'
@@ -99,12 +100,21 @@ def test_evaluation_finds_model_and_environment_and_repeats_itself(run):
     assert results[0].stdout == results[1].stdout
     deterministic = gsac("evaluate", f"{folder}/best_model.zip", "--episodes", "2", "--deterministic", cwd=run[0])
     assert deterministic.stdout.strip().endswith("over 2 episodes, deterministic actions")
+    seeds = [gsac("evaluate", folder, "--episodes", "2", "--seed", seed, cwd=run[0]).stdout for seed in ("7", "8")]
+    final = run[1].stdout.splitlines()[-1]
+    assert [seed.strip() == final for seed in seeds] == [True, False], "the run's own seed repeats its final evaluation"
 
 
 def test_the_next_run_gets_the_next_folder_and_a_folder_in_use_is_refused(run, tmp_path):
     again = gsac(*TRAIN, "--logdir", str(run[0] / "logs/CartPole-v1/gsac_1"), cwd=tmp_path)
     assert again.returncode == 2
     assert "holds a run already" in again.stderr
+
+
+def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runs = [experiment.prepare(experiment.Run("gsac", "CartPole-v1", 100, seed=seed)) for seed in range(2)]
+    assert [prepared.folder for prepared in runs] == [Path(f"logs/CartPole-v1/gsac_{number}") for number in (1, 2)]
 
 
 def test_several_environments_and_no_checkpoints(tmp_path):
@@ -126,6 +136,10 @@ def test_several_environments_and_no_checkpoints(tmp_path):
         (["train", "--resume", "nowhere", "--seed", "3"], "'--seed' is not an option"),
         (["train", "CartPole-v1", "--temprature", "3"], "Did you mean --temperature?"),
         (["train", "CartPole-v1", "--seed", "x"], "--seed"),
+        (["train", "CartPole-v1", "--seed", "-1"], "--seed -1 is out of range: pass 0 or more"),
+        (["evaluate", "nowhere", "--seed", "-1"], "--seed -1 is out of range"),
+        (["train", "CartPole-v1", "--train-freq", "0"], "train_freq=0 is out of range"),
+        (["train", "CartPole-v1", "--env-wrapper", "gsac.wrappers.X"], "is not JSON"),
         (["train", "CartPole-v1", "--estimator", "gumbel"], "gumbel_softmax"),
         (["train", "CartPole-v1", "--algo", "sac"], "gsac"),
         (["train", "CartPole-v1", "--temperature", "-1"], "temperature=-1.0"),
@@ -190,17 +204,19 @@ def test_a_killed_run_goes_on_to_the_model_that_it_would_have_had(tmp_path):
     process.kill()
     process.wait()
     assert not (tmp_path / "killed" / "model.zip").exists()
-    resumed = gsac("train", "--resume", "killed", "--no-progress-bar", cwd=tmp_path)
+    (tmp_path / "killed").rename(tmp_path / "moved")
+    resumed = gsac("train", "--resume", "moved", "--no-progress-bar", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
-    models = [GSAC.load(tmp_path / folder / "model.zip", device="cpu") for folder in ("whole", "killed")]
+    assert not (tmp_path / "killed").exists(), "everything went to where the run is now"
+    models = [GSAC.load(tmp_path / folder / "model.zip", device="cpu") for folder in ("whole", "moved")]
     assert models[0].num_timesteps == models[1].num_timesteps == 400
     for a, b in zip(models[0].policy.parameters(), models[1].policy.parameters(), strict=True):
         assert a.equal(b)
-    evaluations = [np.load(tmp_path / folder / "evaluations.npz")["timesteps"] for folder in ("whole", "killed")]
-    assert np.array_equal(*evaluations)
-    assert len(list((tmp_path / "killed").glob("progress*.csv"))) == 2
-    again = gsac("train", "--resume", "killed", cwd=tmp_path)
+    for name in ("timesteps", "results"):
+        assert np.array_equal(*(np.load(tmp_path / folder / "evaluations.npz")[name] for folder in ("whole", "moved")))
+    assert len(list((tmp_path / "moved").glob("progress*.csv"))) == 2
+    again = gsac("train", "--resume", "moved", cwd=tmp_path)
     assert again.returncode == 2
     assert "has made all of its 400 steps" in again.stderr
 

@@ -51,6 +51,7 @@ class Two(gymnasium.Env):
 gymnasium.register("Breaks-v0", lambda: Two(spaces.Discrete(2), breaks=True))
 gymnasium.register("Several-v0", lambda: Two(spaces.MultiDiscrete([2, 3])))
 gymnasium.register("Many-v0", lambda: Two(spaces.MultiBinary(20)))
+gymnasium.register("FromOne-v0", lambda: Two(spaces.Discrete(2, start=1)))
 """
 
 
@@ -88,7 +89,9 @@ def first(tmp_path_factory):
 
 
 def lines(folder):
-    return (folder / "out" / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    """Those that are whole."""
+    found = (folder / "out" / "runs.jsonl").read_bytes().splitlines(keepends=True)
+    return [line for line in found if line.endswith(b"}\n")]
 
 
 def test_each_run_has_a_line_with_everything_that_it_depends_on(first):
@@ -202,7 +205,7 @@ def several(module, monkeypatch):
     monkeypatch.chdir(module)
     monkeypatch.syspath_prepend(module)
     yield "two_parts:Several-v0"
-    for name in ("Breaks-v0", "Several-v0", "Many-v0"):
+    for name in ("Breaks-v0", "Several-v0", "Many-v0", "FromOne-v0"):
         gymnasium.registry.pop(name, None)
     sys.modules.pop("two_parts", None)
 
@@ -214,6 +217,11 @@ def test_what_does_not_fit_the_actions_is_left_out_before_anything_trains(severa
     assert "MultiDiscrete([2 3])" in reasons["dqn"]
     (enumerating,) = compare.contenders("two_parts:Many-v0", ["gsac"], ["expected"], {})
     assert "too many to enumerate" in compare.why_not(enumerating, "two_parts:Many-v0")
+    named = compare.contenders("two_parts:FromOne-v0", ["gsac", "ppo", "dqn"], [], {})
+    reasons = {contender.label: compare.why_not(contender, "two_parts:FromOne-v0") for contender in named}
+    assert reasons["gsac"] is None
+    assert reasons["ppo"] == reasons["dqn"]
+    assert reasons["ppo"].startswith("SB3's algorithms count classes from 0")
     with pytest.raises(SystemExit) as stop:
         cli.main(["compare", several, "--algos", "dqn"])
     assert stop.value.code == 2
