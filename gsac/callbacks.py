@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -78,6 +78,17 @@ def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = No
     :param samples: gradients to be measured, at least 2
     :param batch_size: transitions; those of an update if None
     """
+    return measure_gradients(model, [model._learner.estimator], samples, batch_size)[0]
+
+
+def measure_gradients(
+    model: GSAC, estimators: Sequence[Estimator], samples: int = 32, batch_size: int | None = None
+) -> list[GradientQuality]:
+    """The quality that each estimator would have for the model's networks as they are, all on the same batch.
+
+    :param samples: gradients to be measured of each, at least 2
+    :param batch_size: transitions from the replay buffer; those of an update if None
+    """
     learner = model._learner
     model.policy.set_training_mode(False)
     with _generators_kept(model.device):
@@ -99,7 +110,7 @@ def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = No
             reference = gradients(expected, 1)
         else:
             reference = gradients(local_expectation, samples)
-        return gradient_quality(gradients(learner.estimator, samples), reference)
+        return [gradient_quality(gradients(estimator, samples), reference) for estimator in estimators]
 
 
 @contextmanager
