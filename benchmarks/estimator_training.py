@@ -91,7 +91,7 @@ def markdown(rows: list[dict[str, Any]], env_id: str) -> str:
         "| estimator | "
         + " | ".join(f"{what} after {step}" for what in ("bias", "noise", "cosine") for step in steps)
         + " |",
-        "|---|" + "---|" * 9,
+        "|---|" + "---|" * (3 * len(AT)),
     ]
 
     def mean(name: str, figure: str, at: int) -> float:

@@ -1,0 +1,58 @@
+"""The benchmark of estimators on the way measures without disturbing, and its table says what the file does."""
+
+import defaults
+import estimator_training
+import pytest
+import torch
+
+from gsac import GSAC
+from gsac.networks.heads import ActionInHead
+
+PAIRS = "gsac/Pairs40-v0"
+
+
+def test_a_run_is_what_it_would_be_without_the_measurements(monkeypatch):
+    for name, value in {"TIMESTEPS": 130, "AT": (110, 120, 130), "SAMPLES": 3, "BATCH_SIZE": 16}.items():
+        monkeypatch.setattr(estimator_training, name, value)
+    monkeypatch.setitem(estimator_training.PROBLEMS, PAIRS, ({"learning_starts": 100}, {"net_arch": [16]}))
+    models = []
+
+    class Kept(GSAC):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            models.append(self)
+
+    monkeypatch.setattr(estimator_training, "GSAC", Kept)
+    row = estimator_training.run(PAIRS, 5)
+    assert [point["step"] for point in row["curve"]] == [110, 120, 130]
+    assert "expected" not in row["curve"][0]
+    assert row["curve"][2]["gumbel_softmax"]["relative_bias"] != row["curve"][1]["gumbel_softmax"]["relative_bias"]
+    model = GSAC("MlpPolicy", PAIRS, seed=5, learning_starts=100, policy_kwargs={"net_arch": [16]}, **defaults.PLAIN)
+    model.learn(130)
+    for measured, alone in zip(models[0].policy.parameters(), model.policy.parameters(), strict=True):
+        assert torch.equal(measured, alone)
+
+
+def test_the_table_by_hand(monkeypatch):
+    monkeypatch.setattr(estimator_training, "NAMES", ["noisy", "biased"])
+    monkeypatch.setattr(estimator_training, "AT", (5, 1_000))
+
+    def row(env, bias):
+        first, last = ({"relative_bias": b, "relative_std": 0.3, "cosine": 0.5} for b in (0.25, bias))
+        noisy = {"relative_bias": 0.0, "relative_std": 0.6, "cosine": 0.25}
+        return {"env": env, "curve": [{"noisy": noisy, "biased": first}, {"noisy": noisy, "biased": last}]}
+
+    table = estimator_training.markdown([row("A", 0.25), row("A", 0.75), row("B", 9.0)], "A")
+    assert table.splitlines() == [
+        "| estimator | bias after 5 | bias after 1,000 | noise after 5 | noise after 1,000 | cosine after 5 | cosine after 1,000 |",
+        "|---|---|---|---|---|---|---|",
+        "| `biased` | 0.25 | 0.50 | 0.30 | 0.30 | 0.50 | 0.50 |",
+        "| `noisy` | 0.00 | 0.00 | 0.60 | 0.60 | 0.25 | 0.25 |",
+    ]
+
+
+@pytest.mark.parametrize("env_id", estimator_training.PROBLEMS)
+def test_its_critics_read_the_action_at_their_first_layer(env_id):
+    _, policy_kwargs = estimator_training.PROBLEMS[env_id]
+    model = GSAC("MlpPolicy", env_id, policy_kwargs=policy_kwargs)
+    assert isinstance(model.critic.q_net, ActionInHead)
