@@ -169,6 +169,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
     "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
+    "estimators_pairs40": partial(estimators_in_training, "estimators_pairs40.jsonl", ".3g", ".2f"),
     "jang": jang,
     "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,
