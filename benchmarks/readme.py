@@ -15,6 +15,7 @@ from typing import Any
 
 import defaults
 import estimator_quality
+import estimator_training
 import jang_table
 import landings
 import prioritized
@@ -85,20 +86,23 @@ def estimators_cartpole() -> str:
 def estimators_in_training(file: str, final: str, average: str) -> str:
     """Of ``defaults.py``, best first; the two formats are those of the columns."""
     groups = defaults.grouped(RunFile(RESULTS / file).read())
-    seeds = ", ".join(str(row["seed"]) for row in groups[0])
+    seeds = sorted({row["seed"] for group in groups for row in group})
+    shown = ", ".join(map(str, seeds))
     lines = [
-        f"| `estimator` | return at the end, seeds {seeds} | mean of the evaluations on the way | CPU seconds a run |",
+        f"| `estimator` | return at the end, seeds {shown} | mean of the evaluations on the way | CPU seconds a run |",
         "|---|---|---|---|",
     ]
     for group in sorted(groups, key=lambda group: -statistics.mean(row["final"] for row in group)):
-        assert [row["seed"] for row in group] == [row["seed"] for row in groups[0]]
-        config = group[0]["config"]
-        head = ", linear head" if config["policy_kwargs"]["critic_head"] == "linear" else ""
-        finals = ", ".join(f"{row['final']:{final}}" for row in group)
+        finals = {row["seed"]: f"{row['final']:{final}}" for row in group}
         area = statistics.mean(point["mean"] for row in group for point in row["curve"])
         seconds = statistics.median(row["cpu_seconds"] for row in group)
-        lines.append(f"| `{config['estimator']}`{head} | {finals} | {area:{average}} | {seconds:.0f} |")
+        cells = ", ".join(finals.get(seed, "missing") for seed in seeds)
+        lines.append(f"| `{group[0]['config']['estimator']}` | {cells} | {area:{average}} | {seconds:.0f} |")
     return "\n".join(lines)
+
+
+def trained_networks(env_id: str) -> str:
+    return estimator_training.markdown(RunFile(estimator_training.RESULTS).read(), env_id)
 
 
 def estimator_cost() -> str:
@@ -165,6 +169,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "threads": threads,
     "estimator_quality": estimator_quality.ranking,
     "against_reinforce": estimator_quality.against_reinforce,
+    "estimator_training_pairs": partial(trained_networks, "gsac/Pairs40-v0"),
+    "estimator_training_cheetah": partial(trained_networks, "gsac/HalfCheetah7-v0"),
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,
     "estimators_cartpole": estimators_cartpole,
