@@ -11,7 +11,9 @@ from torch import Tensor
 
 from gsac.functional.groups import Groups, kept
 
-SUPPORTED_ACTION_SPACES = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+class UnsupportedSpaceError(ValueError, AssertionError):
+    """A space in which an algorithm can neither act nor see. It is an ``AssertionError`` too: SB3 raises that for actions."""
 
 
 class ActionCodec:
@@ -20,7 +22,7 @@ class ActionCodec:
     A ``Discrete`` action is one group of n classes, a ``MultiDiscrete`` action a group for each of its entries, and a
     ``MultiBinary(n)`` action n groups of two classes.
 
-    :raises ValueError: a space of several dimensions, which SB3's replay buffers cannot store
+    :raises UnsupportedSpaceError: another one, or one of several dimensions, which SB3's replay buffers cannot store
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -40,17 +42,24 @@ class ActionCodec:
                 else f"MultiBinary({int(np.prod(space.shape))})"
             )
             if len(space.shape) == 1:
-                raise ValueError(
+                raise UnsupportedSpaceError(
                     f"The action space {space} has its size in a list, and SB3 takes a number: write {flat}."
                 )
-            raise ValueError(
+            raise UnsupportedSpaceError(
                 f"The action space {space} has {len(space.shape)} dimensions, and replay buffers store actions in one. "
                 f"Wrap the environment in gymnasium.wrappers.TransformAction(env, lambda action: "
                 f"action.reshape({space.shape}), {flat})."
             )
         else:
-            raise ValueError(
-                f"The action space {space} has no classes to choose from: pass Discrete, MultiDiscrete or MultiBinary."
+            cut = (
+                "; gsac.wrappers.DiscretizeAction(env, bins=7) makes seven classes of each number, in gsac train "
+                '--env-wrapper \'{"gsac.wrappers.DiscretizeAction": {"bins": 7}}\''
+                if isinstance(space, spaces.Box)
+                else ""
+            )
+            raise UnsupportedSpaceError(
+                f"The action space {space} has no classes to choose from, as Discrete, MultiDiscrete and MultiBinary "
+                f"have{cut}."
             )
         self.groups = Groups(sizes)
         self.start = tuple(start)

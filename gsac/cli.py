@@ -155,7 +155,7 @@ def run_train(command: Any) -> None:
     )
     try:
         prepared = experiment.prepare(run)
-    except (ValueError, TypeError, AssertionError) as error:
+    except experiment.REFUSALS as error:
         fail(str(error))
     if settings is not None:
         print(f"gsac: {settings.told(vars(command))}", flush=True)

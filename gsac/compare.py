@@ -16,7 +16,6 @@ import gymnasium
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
 from gsac import experiment
@@ -153,11 +152,12 @@ def build(contender: Contender, env_id: str, seed: int) -> tuple[BaseAlgorithm, 
 
     :raises ValueError: an argument out of its range, or one that the environment does not go with
     :raises TypeError: an argument of the wrong kind
-    :raises AssertionError: an action space that the algorithm does not support
+    :raises AssertionError: actions that the algorithm does not take
+    :raises NotImplementedError: observations that SB3 does not take
     """
     settings = contender.settings
-    env = make_vec_env(env_id, settings.n_envs, seed)
-    eval_env = make_vec_env(env_id, 1, seed + experiment.EVALUATION_SEED_OFFSET)
+    env = experiment.make_envs(env_id, settings.n_envs, seed, None)
+    eval_env = experiment.make_envs(env_id, 1, seed + experiment.EVALUATION_SEED_OFFSET, None)
     arguments = settings.arguments
     if settings.normalize:
         gamma = arguments.get("gamma", 0.99)
@@ -183,10 +183,10 @@ def why_not(contender: Contender, env_id: str) -> str | None:
                 env.close()
         if contender.algo in PEERS and np.any(getattr(model.action_space, "start", 0)):
             return f"SB3's algorithms count classes from 0, and this environment's actions are {model.action_space}"
-    except (ValueError, TypeError, AssertionError) as error:
+    except experiment.REFUSALS as error:
         try:
             build(contender, "CartPole-v1", seed=0)
-        except (ValueError, TypeError, AssertionError):
+        except experiment.REFUSALS:
             raise ValueError(f"{contender.label}: {error}") from None
         return " ".join(str(error).split())
     return None

@@ -35,6 +35,9 @@ from gsac.wrappers import ToldEpisodes, wrap
 
 ALGORITHMS: dict[str, type[Algorithm]] = {"gsac": GSAC, "reinforce": REINFORCE}
 
+REFUSALS = (ValueError, TypeError, AssertionError, NotImplementedError)
+"""What an algorithm's constructor raises, SB3's included, for arguments, actions or observations that it does not take."""
+
 CHECKPOINT = "checkpoint.ckpt"
 N_EVALUATIONS = 20
 EVALUATION_SEED_OFFSET = 1_000_000
@@ -78,13 +81,13 @@ def check_env(env_id: str, wrappers: Any = None) -> None:
 
 def make_envs(env_id: str, n_envs: int, seed: int | None, wrappers: Any) -> VecEnv:
     """The environments side by side, each in its wrappers; see :func:`gsac.wrappers.wrap`. The returns of their episodes, in
-    ``info["episode"]``, are the environment's own.
+    ``info["episode"]``, are the environment's own. A warning says where an episode may have no end.
     """
     return make_vec_env(env_id, n_envs, seed, wrapper_class=partial(_wrapped, wrappers=wrappers))
 
 
 def _wrapped(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:
-    return env if wrappers is None else ToldEpisodes(wrap(env, wrappers))
+    return ToldEpisodes(wrap(env, wrappers))
 
 
 def check_device(device: str) -> None:
@@ -197,7 +200,8 @@ def prepare(run: Run) -> Prepared:
     :raises ValueError: an unknown environment, wrapper or device, an argument out of range, or a folder that holds a run
         already
     :raises TypeError: an argument of the wrong kind
-    :raises AssertionError: an action space that the algorithm does not support
+    :raises AssertionError: actions that the algorithm does not take
+    :raises NotImplementedError: observations that SB3 does not take
     """
     check_env(run.env, run.env_wrapper)
     check_device(run.device)

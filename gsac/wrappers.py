@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,9 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
+
+LONG = 10_000
+"""Steps of an episode that make one ask whether it ends."""
 
 EXAMPLE = '[{"gsac.wrappers.DiscretizeAction": {"bins": 7}}]'
 
@@ -105,13 +109,14 @@ def _evenly_spaced(low: np.floating, high: np.floating, number: int) -> np.ndarr
 
 
 class ToldEpisodes(gymnasium.Wrapper):
-    """Tells of every episode's return, also of one that a wrapper ends before the environment does.
+    """Tells of every episode's return, also of one that a wrapper ends before the environment does, and of one without an end.
 
     SB3's ``Monitor`` tells of an episode by ``info["episode"]`` when the environment ends it. It is below the wrappers, so that
     its returns are the environment's own; but it does not see that, say, a ``TimeLimit`` above it cut an episode off, and
-    ``evaluate_policy``, which counts the episodes it is told of, would wait for one forever.
+    ``evaluate_policy``, which counts the episodes it is told of, would wait for one forever. It does so, too, where nothing
+    limits an episode and the policy goes nowhere; a warning says that after ``LONG`` steps, once.
 
-    :param env: in a ``Monitor`` and in wrappers around that
+    :param env: in a ``Monitor``, and perhaps in wrappers around that
     :raises ValueError: no ``Monitor``
     """
 
@@ -121,14 +126,24 @@ class ToldEpisodes(gymnasium.Wrapper):
         if not isinstance(monitor, Monitor):
             raise ValueError(f"{env} has no Monitor: wrap Monitor(env), as stable_baselines3's make_vec_env does.")
         self._monitor = monitor
+        self._warned = False
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """As the environment, with ``info["episode"]`` at the end of each episode: its return, length and seconds."""
         observation, reward, terminated, truncated, info = self.env.step(action)
+        rewards = self._monitor.rewards
         if (terminated or truncated) and "episode" not in info:
-            rewards = self._monitor.rewards
             seconds = time.time() - self._monitor.t_start
             info["episode"] = {"r": round(sum(rewards), 6), "l": len(rewards), "t": round(seconds, 6)}
+        if len(rewards) == LONG and not self._warned and (self.spec is None or self.spec.max_episode_steps is None):
+            self._warned = True
+            warnings.warn(
+                f"An episode of {self.spec.id if self.spec else self.unwrapped} has gone on for {LONG:,} steps, and nothing limits "
+                "it. An evaluation waits for the ends of episodes, and may never be done. To limit them, wrap the environment in "
+                "gymnasium.wrappers.TimeLimit, in gsac train "
+                """--env-wrapper '{"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1000}}'.""",
+                stacklevel=2,
+            )
         return observation, reward, terminated, truncated, info
 
 

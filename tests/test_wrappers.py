@@ -1,5 +1,9 @@
 """Box actions cut into classes."""
 
+import json
+import re
+import warnings
+
 import gymnasium
 import numpy as np
 import pytest
@@ -11,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from gsac import GSAC
+from gsac import GSAC, wrappers
 from gsac.experiment import evaluate_model, make_envs
 from gsac.wrappers import DiscretizeAction, ToldEpisodes, wrap
 
@@ -247,3 +251,26 @@ def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return(
     assert evaluate_model(GSAC("MlpPolicy", car), car, 2, deterministic=True).returns == [-30, -30]
     with pytest.raises(ValueError, match="has no Monitor: wrap Monitor"):
         ToldEpisodes(gymnasium.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize("limit", [None, {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1_000}}])
+def test_an_episode_without_an_end_is_told_once(limit, monkeypatch):
+    monkeypatch.setattr(wrappers, "LONG", 30)
+    env = make_envs("CliffWalking-v1", 1, 0, limit)
+    env.reset()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(29):
+            env.step([0])  # into the wall
+        assert not caught
+        for _ in range(60):
+            env.step([0])
+    if limit is not None:
+        assert not caught
+    else:
+        (warning,) = caught
+        assert "CliffWalking-v1 has gone on for 30 steps, and nothing limits it" in str(warning.message)
+        (written,) = re.findall("--env-wrapper '(.*)'", str(warning.message))
+        limited = make_envs("CliffWalking-v1", 1, 0, json.loads(written))
+        limited.reset()
+        assert [limited.step([0])[2][0] for _ in range(1_000)] == [False] * 999 + [True]

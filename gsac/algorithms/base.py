@@ -16,6 +16,7 @@ from stable_baselines3.common.utils import FloatSchedule
 from gsac.algorithms import archive, weights
 from gsac.algorithms.arguments import check_number, check_schedule, is_learning_rate
 from gsac.files import atomic_write, existing_file
+from gsac.networks.observations import check_observation_space
 from gsac.optimizer import set_learning_rate
 from gsac.schedules import Schedule, value_at
 from gsac.training.threads import choose_threads, torch_threads
@@ -32,6 +33,7 @@ class Algorithm(BaseAlgorithm):
     num_threads: int | str
 
     def _check_shared_arguments(self) -> None:
+        check_observation_space(self.observation_space)
         if self.max_grad_norm is not None:
             check_number(
                 "max_grad_norm", self.max_grad_norm, "a number above 0, or None", lambda value: value > 0, 10.0

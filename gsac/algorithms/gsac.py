@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.action_codec import SUPPORTED_ACTION_SPACES, ActionCodec
+from gsac.action_codec import ActionCodec
 from gsac.algorithms.accelerated import AcceleratedUpdates
 from gsac.algorithms.arguments import (
     NUMBERS,
@@ -109,7 +109,7 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
     :param device: where the networks run; ``"auto"`` takes a GPU if there is one
     :raises ValueError: an argument out of its range
     :raises TypeError: an argument of another kind
-    :raises AssertionError: an action space of another kind (SB3's own check)
+    :raises UnsupportedSpaceError: an action space without classes, or observations that networks cannot read
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
@@ -189,7 +189,6 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
             device=device,
             seed=seed,
             sde_support=False,
-            supported_action_spaces=SUPPORTED_ACTION_SPACES,
             support_multi_env=True,
         )
         self.estimator = estimator

@@ -87,6 +87,7 @@ class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
     :raises ValueError: an argument out of its range
     :raises TypeError: an argument of another kind
     :raises AssertionError: an action space of another kind (SB3's own check)
+    :raises UnsupportedSpaceError: observations that networks cannot read
     """
 
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {

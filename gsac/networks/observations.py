@@ -14,10 +14,27 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
+from gsac.action_codec import UnsupportedSpaceError
 from gsac.functional.groups import Groups, kept
+
+READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 Preprocessing = Callable[[Any], Any]
 """Observations, a tensor or a dictionary of tensors -> what the features extractor takes."""
+
+
+def check_observation_space(space: spaces.Space[Any]) -> None:
+    """Refuses what networks cannot read.
+
+    :raises UnsupportedSpaceError: neither numbers nor classes, nor a dictionary of them
+    """
+    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+    if not all(isinstance(part, READABLE) for part in parts):
+        raise UnsupportedSpaceError(
+            f"Networks cannot read observations of {space}: they take Box, Discrete, MultiDiscrete and MultiBinary, or a Dict of "
+            "such. gymnasium.wrappers.FlattenObservation(env) makes one vector of it, in gsac train "
+            "--env-wrapper '\"gymnasium.wrappers.FlattenObservation\"'."
+        )
 
 
 def preprocessing(space: spaces.Space[Any], normalize_images: bool) -> Preprocessing:

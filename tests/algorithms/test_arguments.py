@@ -6,9 +6,12 @@ from gymnasium import spaces
 from problems import Match, Switches
 from stable_baselines3.common.env_util import make_vec_env
 
-from gsac import GSAC, Constant, Linear
+from gsac import GSAC, REINFORCE, Constant, Linear
+from gsac.action_codec import UnsupportedSpaceError
 from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
 from gsac.algorithms.buffers import ChosenBuffer
+from gsac.networks.observations import check_observation_space
+from gsac.wrappers import DiscretizeAction
 
 OUT_OF_RANGE = [
     ("learning_rate", -1e-3),
@@ -189,9 +192,27 @@ def test_the_exact_estimators_refuse_spaces_that_they_cannot_enumerate(estimator
         GSAC("MlpPolicy", Match(spaces.MultiBinary(20)), estimator=estimator)
 
 
-def test_continuous_actions_get_sb3s_own_error():
-    with pytest.raises(AssertionError, match="only supports"):
+@pytest.mark.parametrize("error", [AssertionError, ValueError])  # as SB3, and as here
+def test_continuous_actions_are_told_how_they_become_classes(error):
+    with pytest.raises(error, match=r"Box.*no classes.*DiscretizeAction\(env, bins=7\)"):
         GSAC("MlpPolicy", gymnasium.make("Pendulum-v1"))
+    GSAC("MlpPolicy", DiscretizeAction(gymnasium.make("Pendulum-v1"), bins=7))
+
+
+@pytest.mark.parametrize("algorithm", [GSAC, REINFORCE])
+def test_observations_in_several_parts_are_told_how_they_become_one(algorithm):
+    with pytest.raises(UnsupportedSpaceError, match=r"Tuple\(.*FlattenObservation\(env\)"):
+        algorithm("MlpPolicy", gymnasium.make("Blackjack-v1"))
+    model = algorithm("MlpPolicy", gymnasium.wrappers.FlattenObservation(gymnasium.make("Blackjack-v1")))
+    assert model.predict(model.get_env().reset())[0] in (0, 1)
+
+
+def test_of_dictionaries_each_part_is_looked_at():
+    readable = {"vector": spaces.Box(-1, 1, (2,)), "class": spaces.Discrete(3)}
+    check_observation_space(spaces.Dict(readable))
+    for part in (spaces.Text(3), spaces.Dict(readable), spaces.Sequence(spaces.Discrete(2))):
+        with pytest.raises(UnsupportedSpaceError, match="a Dict of such"):
+            check_observation_space(spaces.Dict({**readable, "other": part}))
 
 
 def test_n_steps_with_dictionaries_need_a_buffer(monkeypatch):
