@@ -34,7 +34,7 @@ SDE = "state-dependent exploration: continuous actions only"
 ON_POLICY = "rollouts, advantages and state values: on-policy algorithms only"
 OLD_FILES = "files of the other algorithm from before SB3 2.4, which GSAC never wrote"
 ENDS = "for this combination SB3's test does nothing"
-ERROR = "GSAC refuses it too, but with a ValueError that says what to write; the test wants an AssertionError"
+ERROR = "GSAC refuses it too, in words of its own, which say what to write; the test wants those of SB3"
 SUMS_DICTIONARIES = "SB3 refuses n-step returns with Dict observations; GSAC's own buffer sums them"
 CRITIC_ALONE = "DQN's network chooses actions; GSAC's critics do not, and its actor alone is tested in SAC's role"
 
