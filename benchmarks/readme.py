@@ -85,7 +85,10 @@ def estimators_cartpole() -> str:
 
 def estimators_in_training(file: str, final: str, average: str) -> str:
     """Of ``defaults.py``, best first; the two formats are those of the columns."""
-    groups = defaults.grouped(RunFile(RESULTS / file).read())
+    rows = RunFile(RESULTS / file).read()
+    groups = defaults.grouped(
+        [row | {"commit": None} for row in rows]
+    )  # between those of one file training did not change
     seeds = sorted({row["seed"] for group in groups for row in group})
     shown = ", ".join(map(str, seeds))
     lines = [
@@ -93,11 +96,13 @@ def estimators_in_training(file: str, final: str, average: str) -> str:
         "|---|---|---|---|",
     ]
     for group in sorted(groups, key=lambda group: -statistics.mean(row["final"] for row in group)):
+        config = group[0]["config"]
+        critics = ", linear critics" if config["policy_kwargs"]["critic_head"] == "linear" else ""
         finals = {row["seed"]: f"{row['final']:{final}}" for row in group}
         area = statistics.mean(point["mean"] for row in group for point in row["curve"])
         seconds = statistics.median(row["cpu_seconds"] for row in group)
         cells = ", ".join(finals.get(seed, "missing") for seed in seeds)
-        lines.append(f"| `{group[0]['config']['estimator']}` | {cells} | {area:{average}} | {seconds:.0f} |")
+        lines.append(f"| `{config['estimator']}`{critics} | {cells} | {area:{average}} | {seconds:.0f} |")
     return "\n".join(lines)
 
 
@@ -176,6 +181,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "estimators_cartpole": estimators_cartpole,
     "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
     "estimators_pairs40": partial(estimators_in_training, "estimators_pairs40.jsonl", ".3g", ".2f"),
+    "estimators_halfcheetah": partial(estimators_in_training, "estimators_halfcheetah.jsonl", ".0f", ".0f"),
     "jang": jang,
     "compare_cartpole": compare_cartpole,
     "prioritized_cost": prioritized.cost_table,

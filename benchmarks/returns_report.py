@@ -127,13 +127,15 @@ def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
     return [f"![learning curves](../benchmarks/results/{picture.file})"]
 
 
-def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT) -> str:
+def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:
     """A line for each problem: interquartile means with their intervals, and the steps where they are not ours.
 
     An entrant has the budget that we have on the problem if it ran with it, else its longest.
+
+    :param shown: the problems; all if None
     """
     lines = [f"| environment | steps | {' | '.join(columns)} |", "|---|---" + "|---" * len(columns) + "|"]
-    for problem in returns_rows.problems(entrant.problem for entrant in entrants):
+    for problem in returns_rows.problems(entrant.problem for entrant in entrants) if shown is None else shown:
         field = of_problem(problem, entrants)
         bar = returns_bars.BARS.get(problem)
         ours = next(
@@ -176,10 +178,15 @@ def defaults_table(path: Path = returns_rows.RESULTS) -> str:
 
 
 def estimators(path: Path = returns_rows.RESULTS) -> str:
-    """Our preset with each estimator, and the picture."""
+    """Our preset with each estimator that was planned or run, where any was, and the picture."""
     entrants = returns_rows.load(path)
-    variations = [label for label in LABELS if label == OURS or label.startswith(returns_pictures.VARIATION)]
-    return "\n\n".join([*picture_link("estimators", entrants), compact(entrants, variations)])
+    labels: dict[str, set[str]] = {}
+    for problem in returns_rows.problems(entrant.problem for entrant in entrants):
+        there = {*returns_rows.plan_of(problem).labels, *(entrant.label for entrant in of_problem(problem, entrants))}
+        if varied := {label for label in there if label.startswith(returns_pictures.VARIATION)}:
+            labels[problem] = varied
+    columns = [label for label in LABELS if label == OURS or any(label in varied for varied in labels.values())]
+    return "\n\n".join([*picture_link("estimators", entrants), compact(entrants, columns, [*labels])])
 
 
 def normalized(path: Path = returns_rows.RESULTS) -> str:

@@ -17,6 +17,7 @@ from PIL import Image
 from returns_rows import OURS
 
 from gsac.compare import reward_threshold
+from gsac.run_file import RunFile
 
 
 def row(problem, label, seed, final, timesteps=100, algo=None, evaluations=None, **changes):
@@ -121,9 +122,12 @@ def test_everything_is_missing_before_the_first_run(tmp_path):
         assert returns_report.group_tables(group, empty) == "\n\n".join(f"### {name}\n\nmissing" for name in plans)
     assert [line.split(" | ")[-1] for line in returns_report.bars(empty).splitlines()[2:]] == ["missing |"] * 9
     assert returns_report.normalized(empty) == "missing"
-    for text in (returns_report.compact_table(empty), returns_report.estimators(empty)):
+    for text, words in (
+        (returns_report.compact_table(empty), {"missing", "-"}),
+        (returns_report.estimators(empty), {"missing"}),
+    ):
         cells = [cell.strip() for line in text.splitlines()[2:] for cell in line.split("|")[2:-1]]
-        assert {*cells} == {"missing", "-"}
+        assert {*cells} == words
     assert returns_pictures.draw_all(returns_rows.load(empty), tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
@@ -138,6 +142,18 @@ def test_planned_runs_that_are_not_there_are_called_missing_and_no_cell_is_blank
     tables = text + returns_report.compact(entrants) + returns_bars.table(entrants)
     headless = [line for line in tables.splitlines() if line.startswith("|") and not line.endswith("| |")]
     assert not any("|  |" in line or "| |" in line for line in headless)
+
+
+def test_the_table_of_estimators_has_those_that_were_planned_or_run(tmp_path):
+    file = RunFile(tmp_path / "results.jsonl")
+    for line in rows("Breakout", "GSAC, preset, rloo", [1.0] * 5) + rows("Asterix", OURS, [2.0] * 5):
+        file.append(line)
+    head, _, *lines = returns_report.estimators(file.path).split("\n\n")[-1].splitlines()
+    assert [line.split(" | ")[0] for line in lines] == [
+        f"| {name}" for name in (*returns_rows.PLANS["classic"], "Breakout")
+    ]
+    planned = ("gumbel_softmax", "straight_through_gumbel", "rloo", "expected")
+    assert head == f"| environment | steps | {' | '.join((OURS, *(f'{OURS}, {name}' for name in planned)))} |"
 
 
 def test_the_command_that_replicates_a_table_names_its_problem_and_seeds():
