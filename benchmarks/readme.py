@@ -34,7 +34,7 @@ from gsac.run_file import RunFile
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (
     ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "results", "speed")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "results", "speed", "tuning")),
 )
 RESULTS = Path(__file__).parent / "results"
 
