@@ -152,8 +152,8 @@ def test_the_table_of_estimators_has_those_that_were_planned_or_run(tmp_path):
     assert [line.split(" | ")[0] for line in lines] == [
         f"| {name}" for name in (*returns_rows.PLANS["classic"], "Breakout")
     ]
-    planned = ("gumbel_softmax", "straight_through_gumbel", "rloo", "expected")
-    assert head == f"| environment | steps | {' | '.join((OURS, *(f'{OURS}, {name}' for name in planned)))} |"
+    shown = ("gumbel_softmax", "straight_through_gumbel", "rloo", "expected")
+    assert head == f"| environment | steps | {' | '.join((OURS, *(f'{OURS}, {name}' for name in shown)))} |"
 
 
 def test_the_command_that_replicates_a_table_names_its_problem_and_seeds():
