@@ -63,7 +63,7 @@ CLASSIC = (
 SAME_ON_LINEAR = "GSAC, preset, straight_through_gumbel"
 """Has the gradient of ``gumbel_softmax`` on critics that are linear in one choice, as these presets' are; one problem shows it."""
 MINATAR = Plan((OURS, "SDSAC", "DQN", "DQN, centred RMSprop"))
-CUT = Plan(("GSAC, defaults", "PPO", "SAC, continuous actions"))
+CUT = Plan((OURS, "GSAC, defaults", "PPO", "SAC, continuous actions"))
 SWITCHES = Plan(("GSAC, defaults", "PPO"))
 PLANS: dict[str, dict[str, Plan]] = {
     "classic": {

@@ -74,6 +74,24 @@ def test_the_cheetah_is_cut_into_seven_values_for_each_joint(tmp_path, monkeypat
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("LunarLander-v3", -20.0), ("LunarLanderContinuous-v3", -20.0), ("BipedalWalker-v3", -10.0)]
+)
+def test_a_crash_costs_less_in_training_and_all_of_it_in_the_return(name, least):
+    pytest.importorskip("Box2D", reason='needs pip install "gsac[box2d]"')
+    env = preset(name).make_env(seed=0)
+    env.action_space.seed(0)
+    env.reset()
+    rewards, done = [], False
+    while not done:
+        _, (reward,), (done,), (info,) = env.step(np.array([env.action_space.sample()]))
+        rewards.append(float(reward))
+    assert not info["TimeLimit.truncated"]
+    assert rewards[-1] == least
+    assert info["episode"]["r"] == pytest.approx(sum(rewards) - 100.0 - least, abs=10.0)  # others may be cut, too
+    env.close()
+
+
 def test_the_file_names_each_environment_once_and_holds_plain_data():
     names = re.findall(r"^([^\s#][^:]*):", FILE.read_text(), re.MULTILINE)
     assert sorted(names) == sorted(presets.read())  # of two settings for one, YAML would take the last
