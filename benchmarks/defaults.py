@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
@@ -165,7 +166,9 @@ def metrics(model: Any) -> dict[str, float]:
 
 
 def commit() -> str | None:
-    """Of the code that ran, where it lies in a repository."""
+    """Of the code that ran, where it lies in a repository and git is there to ask."""
+    if shutil.which("git") is None:
+        return None
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or None

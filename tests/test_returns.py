@@ -245,3 +245,8 @@ def test_the_report_plans_what_can_be_run_and_nothing_else():
         (problem, label) for problem in PROBLEMS for label in returns_rows.plan_of(problem).labels
     }
     assert {job["seed"] for job in todo if job["problem"] == "HalfCheetah-v5, 7 bins"} == {0, 1, 2}
+
+
+def test_a_machine_without_git_runs_as_well(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert returns.provenance()["commit"] is None
