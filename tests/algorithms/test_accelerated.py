@@ -1,6 +1,7 @@
 """Captured updates make the same parameters as eager ones. Here a tape stands in for the CUDA graph."""
 
 import copy
+import shutil
 import sys
 import warnings
 
@@ -109,6 +110,9 @@ def test_compiled_losses_make_the_same_as_well(estimator):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("g++", "c++", "clang++", "cl"))), reason="PyTorch's code generator needs a C++ compiler"
+)
 def test_the_compiler_itself_makes_the_same_with_the_same_noise():
     with torch._inductor.config.patch(fallback_random=True):
         assert_compiled_is_eager("inductor", estimator="mixed")
