@@ -76,7 +76,8 @@ def table(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) ->
     """For each problem the interquartile mean of the scores, and the one over all problems for those that entered all.
 
     Of a label's budgets on one problem the longest counts; over all problems, the seeds that it has on each of them.
-    Labels that no plan has, changes of single problems, are left out.
+    Labels that no plan has, changes of single problems, are left out; where one was planned for some problems only, "-"
+    stands for the others and for all.
     """
     planned = {label for problem in problems for label in returns_rows.plan_of(problem).labels}
     header = ["algorithm", *problems, "all [95% interval]", "seeds"]
@@ -87,11 +88,16 @@ def table(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) ->
         cells = [label]
         for problem, anchor in problems.items():
             entrant = longest.get(problem)
-            cells.append("missing")
-            if entrant is not None:
+            if entrant is None:
+                cells.append("missing" if label in returns_rows.plan_of(problem).labels else "-")
+            else:
                 score = curves.interquartile_mean(normalized(entrant.finals, anchor))
-                cells[-1] = f"{score:.2f} ({entrant.timesteps:,})"
-        cells += over_all([longest.get(problem) for problem in problems], list(problems.values()))
+                cells.append(f"{score:.2f} ({entrant.timesteps:,})")
+        cells += (
+            ("-", "-")
+            if "-" in cells
+            else over_all([longest.get(problem) for problem in problems], list(problems.values()))
+        )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) if len(lines) > 2 else "missing"
 

@@ -239,6 +239,12 @@ def test_scores_over_problems_by_hand():
     assert lines[3:] == ["| DQN | 0.50 (100) | missing | missing | missing |"]  # one problem's change is no line
 
 
+def test_what_was_planned_for_one_problem_only_is_not_called_missing_on_the_others():
+    ran = rows("CartPole-v1", returns_rows.SAME_ON_LINEAR, [50.0])
+    line = returns_scores.table(returns_rows.entrants(ran), ANCHORS).splitlines()[2]
+    assert line == "| GSAC, preset, straight_through_gumbel | 0.50 (100) | - | - | - |"
+
+
 def test_scores_over_problems_count_common_seeds_and_the_longest_budget():
     some = rows("CartPole-v1", OURS, [7.0, 7.0], 10) + rows("CartPole-v1", OURS, [100.0, 100.0, 0.0], 20)
     some += rows("Acrobot-v1", OURS, [-100.0, -100.0])
