@@ -128,7 +128,7 @@ def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
 
 
 def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:
-    """A line for each problem: interquartile means with their intervals, and the steps where they are not ours.
+    """A line for each problem: interquartile means with intervals, the steps where not ours, the number of missing seeds.
 
     An entrant has the budget that we have on the problem if it ran with it, else its longest.
 
@@ -151,8 +151,10 @@ def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) 
     entrant = chosen(label, steps, field)
     if entrant is None:
         return "missing" if label in returns_rows.plan_of(problem).labels else "-"
-    text = curves.with_interval(entrant.finals)
-    return text if entrant.timesteps == steps else f"{text} ({entrant.timesteps:,} steps)"
+    notes = [] if entrant.timesteps == steps else [f"{entrant.timesteps:,} steps"]
+    if absent := len(returns_rows.missing_seeds(entrant)):
+        notes.append(f"{absent} planned seeds missing")
+    return curves.with_interval(entrant.finals) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def chosen(label: str, steps: int | None, field: Sequence[Entrant]) -> Entrant | None:
