@@ -148,12 +148,12 @@ def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown
 
 
 def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) -> str:
-    entrant = chosen(label, steps, field)
+    entrant, plan = chosen(label, steps, field), returns_rows.plan_of(problem)
     if entrant is None:
-        return "missing" if label in returns_rows.plan_of(problem).labels else "-"
+        return "missing" if label in plan.labels else "-"
     notes = [] if entrant.timesteps == steps else [f"{entrant.timesteps:,} steps"]
     if absent := len(returns_rows.missing_seeds(entrant)):
-        notes.append(f"{absent} planned seeds missing")
+        notes.append(f"{absent} of {plan.n_seeds} seeds missing")
     return curves.with_interval(entrant.finals) + (f" ({', '.join(notes)})" if notes else "")
 
 

@@ -137,7 +137,7 @@ def test_planned_runs_that_are_not_there_are_called_missing_and_no_cell_is_blank
     assert f"| DQN |{' missing |' * 7}" in text
     assert "### Unplanned-v0" in text
     compact = returns_report.compact(entrants)
-    assert "| CartPole-v1 | 10,000 | 499 [498, 500] (3 planned seeds missing) | missing |" in compact
+    assert "| CartPole-v1 | 10,000 | 499 [498, 500] (3 of 5 seeds missing) | missing |" in compact
     tables = text + compact + returns_bars.table(entrants)
     headless = [line for line in tables.splitlines() if line.startswith("|") and not line.endswith("| |")]
     assert not any("|  |" in line or "| |" in line for line in headless)
