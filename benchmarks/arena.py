@@ -28,11 +28,11 @@ from stable_baselines3.common.vec_env import VecNormalize
 from torch import nn
 from wall_time import SDSAC_SETTINGS
 
-from gsac import experiment
+from gsac.experiments import run as experiment
+from gsac.experiments.peers import peer_arguments
+from gsac.experiments.presets import preset, read
 from gsac.networks.small_cnn import SmallCNN
-from gsac.peers import peer_arguments
-from gsac.presets import preset, read
-from gsac.training.prioritized import PrioritizedReplayBuffer
+from gsac.replay.prioritized import PrioritizedReplayBuffer
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
     **experiment.ALGORITHMS,
@@ -78,14 +78,14 @@ class Problem:
     @property
     def discretized(self) -> list[dict[str, Any]] | None:
         """The wrapper that cuts continuous actions into bins."""
-        return None if self.bins is None else [{"gsac.wrappers.DiscretizeAction": {"bins": self.bins}}]
+        return None if self.bins is None else [{"gsac.envs.wrappers.DiscretizeAction": {"bins": self.bins}}]
 
 
 MINATAR_STEPS = 100_000
 
 
 def _minatar(game: str) -> Problem:
-    return Problem("minatar", f"gsac/MinAtar-{game}-v1", MINATAR_STEPS, MINATAR_STEPS // 5, module="gsac.minatar")
+    return Problem("minatar", f"gsac/MinAtar-{game}-v1", MINATAR_STEPS, MINATAR_STEPS // 5, module="gsac.envs.minatar")
 
 
 PROBLEMS: dict[str, Problem] = {
@@ -137,7 +137,7 @@ class Settings:
 
     :param arguments: of its constructor, as they can be written down: schedules and classes by their names
     :param normalize: whether running statistics normalise observations and rewards
-    :param env_wrapper: around each environment, as :func:`gsac.wrappers.wrap` reads them
+    :param env_wrapper: around each environment, as :func:`gsac.envs.wrappers.wrap` reads them
     """
 
     algo: str

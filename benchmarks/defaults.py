@@ -28,7 +28,7 @@ from typing import Any
 
 import problems  # noqa: F401  registers its environments
 
-from gsac.run_file import RunFile
+from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
 NOT_SETTINGS = {
@@ -59,7 +59,7 @@ other defaults, with which estimators and replay buffers are compared."""
 def configuration(variation: str) -> dict[str, Any]:
     """All settings: the constructor's defaults, and what the variation changes in them."""
     from gsac import GSAC
-    from gsac.policies import GSACPolicy
+    from gsac.networks.policies import GSACPolicy
 
     parameters = inspect.signature(GSAC.__init__).parameters
     config = {name: p.default for name, p in parameters.items() if name not in NOT_SETTINGS}
@@ -107,7 +107,7 @@ def run(
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.monitor import Monitor
 
-    from gsac.experiment import ALGORITHMS
+    from gsac.experiments.run import ALGORITHMS
 
     torch.set_num_threads(1)
     made_with = commit()  # before the repository can have moved on

@@ -34,10 +34,10 @@ from torch import Tensor, nn
 from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
 from gsac.estimators import ESTIMATORS, Estimator, enumerates
 from gsac.estimators.quality import GradientQuality, gradient_quality
+from gsac.experiments.run_file import RunFile
 from gsac.functional.groups import Groups
 from gsac.functional.losses import average
 from gsac.networks.heads import ActionInHead, AggregatedValues
-from gsac.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "estimator_quality.jsonl"
 KINDS = ("linear", "quadratic", "mlp", "mlp_layer_norm")

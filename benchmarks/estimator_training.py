@@ -24,10 +24,10 @@ import returns
 import torch
 
 from gsac import GSAC
-from gsac.callbacks import measure_gradients
-from gsac.compare import AtSteps
+from gsac.callbacks.diagnostics import measure_gradients
 from gsac.estimators import ESTIMATORS, enumerates
-from gsac.run_file import RunFile
+from gsac.experiments.compare import AtSteps
+from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "estimator_training.jsonl"
 HALF_CHEETAH = {"batch_size": 256, "bound_targets": True}

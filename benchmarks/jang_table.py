@@ -41,7 +41,7 @@ from stochastic_networks import StochasticNetwork, slope_annealed
 from torch import Tensor, nn
 
 from gsac.estimators import Estimator, resolve_estimator
-from gsac.run_file import RunFile
+from gsac.experiments.run_file import RunFile
 from gsac.schedules import as_schedule
 
 RESULTS = Path(__file__).parent / "results" / "jang.jsonl"

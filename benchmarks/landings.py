@@ -21,8 +21,8 @@ import returns
 from arena import PROBLEMS, build
 from stable_baselines3.common.callbacks import BaseCallback
 
-from gsac.processes import available_cores
-from gsac.run_file import RunFile
+from gsac.experiments.processes import available_cores
+from gsac.experiments.run_file import RunFile
 
 PROBLEM = "LunarLander-v3"
 RESULTS = Path(__file__).parent / "results" / "landings.jsonl"

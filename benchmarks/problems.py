@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from gsac.wrappers import DiscretizeAction
+from gsac.envs.wrappers import DiscretizeAction
 
 
 class Match(gymnasium.Env):

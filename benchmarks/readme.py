@@ -28,8 +28,8 @@ import step_speed
 import update_cost
 import wall_time
 
-from gsac import curves
-from gsac.run_file import RunFile
+from gsac.experiments import curves
+from gsac.experiments.run_file import RunFile
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = (

@@ -19,7 +19,7 @@ from typing import Any
 
 import defaults
 
-from gsac.run_file import RunFile
+from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "reinforce.jsonl"
 

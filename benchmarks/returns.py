@@ -33,10 +33,10 @@ from gymnasium import Env
 from returns_rows import RESULTS, identity, plan_of
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from gsac.compare import AtSteps
-from gsac.experiment import versions
-from gsac.processes import Failure, available_cores, run_in_processes
-from gsac.run_file import RunFile
+from gsac.experiments.compare import AtSteps
+from gsac.experiments.processes import Failure, available_cores, run_in_processes
+from gsac.experiments.run import versions
+from gsac.experiments.run_file import RunFile
 
 EVALUATION_SEEDS = 1_000_000
 FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "source"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import returns_rows
 from returns_rows import OURS, Entrant
 
-from gsac import curves
+from gsac.experiments import curves
 
 Verdict = tuple[bool | None, str]
 """Whether a condition holds, None where runs are missing; and the figures."""

@@ -19,8 +19,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from returns_rows import LABELS, OURS, Entrant
 
-from gsac import curves
-from gsac.files import atomic_write
+from gsac.experiments import curves
+from gsac.saving.files import atomic_write
 
 COLOURS = {
     OURS: "#d62728",

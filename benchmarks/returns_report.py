@@ -22,7 +22,7 @@ import returns_rows
 import returns_scores
 from returns_rows import LABELS, OURS, PLANS, Entrant
 
-from gsac import curves
+from gsac.experiments import curves
 
 FIGURES = (
     "steps",

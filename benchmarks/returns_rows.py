@@ -12,7 +12,7 @@ from typing import Any
 import defaults
 import numpy as np
 
-from gsac.run_file import RunFile
+from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
 OURS = "GSAC, preset"

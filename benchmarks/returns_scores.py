@@ -18,10 +18,10 @@ import numpy as np
 import returns_rows
 from returns_rows import Entrant
 
-from gsac import curves
-from gsac.compare import reward_threshold
-from gsac.experiment import versions
-from gsac.files import atomic_write
+from gsac.experiments import curves
+from gsac.experiments.compare import reward_threshold
+from gsac.experiments.run import versions
+from gsac.saving.files import atomic_write
 
 RANDOM = Path(__file__).parent / "results" / "random_returns.json"
 EPISODES = 100

@@ -16,7 +16,7 @@ from typing import Any
 
 import defaults
 
-from gsac.run_file import RunFile
+from gsac.experiments.run_file import RunFile
 
 SEARCH = Path(__file__).parent / "results" / "returns_search.jsonl"
 HEADER = (

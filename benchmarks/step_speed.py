@@ -28,7 +28,7 @@ import torch
 from contenders import GSAC_ONE, GSAC_SEVERAL, PEERS, SB3_SAC
 from stable_baselines3.common.env_util import make_vec_env
 
-from gsac.experiment import versions
+from gsac.experiments.run import versions
 
 RESULTS = Path(__file__).parent / "results"
 WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)

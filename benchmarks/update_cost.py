@@ -27,7 +27,7 @@ from gymnasium import spaces
 from stable_baselines3.common.logger import configure
 
 from gsac import GSAC
-from gsac.experiment import versions
+from gsac.experiments.run import versions
 
 RESULTS = Path(__file__).parent / "results" / "update_cost.json"
 COLUMNS = (4, 16, 64, 256, 1024, 4096)

@@ -39,9 +39,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from gsac import GSAC, REINFORCE, PrioritizedReplayBuffer
-from gsac.experiment import versions
-from gsac.peers import peer_arguments, peer_settings
-from gsac.run_file import RunFile
+from gsac.experiments.peers import peer_arguments, peer_settings
+from gsac.experiments.run import versions
+from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "wall_time.jsonl"
 ENV, SOLVED, EPISODES = "CartPole-v1", 475.0, 20

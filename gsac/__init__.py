@@ -1,16 +1,19 @@
 """Soft actor-critic for discrete actions, in the interface of Stable-Baselines3."""
 
+from gsac import moved
 from gsac.algorithms.gsac import GSAC
 from gsac.algorithms.reinforce import REINFORCE
-from gsac.callbacks import GradientDiagnostics
-from gsac.checkpoint import Checkpoint, resume
+from gsac.callbacks.checkpoint import Checkpoint, resume
+from gsac.callbacks.diagnostics import GradientDiagnostics
 from gsac.estimators import ESTIMATORS, RLOO, GumbelRao, Mixed, Reinforce
 from gsac.functional.categorical import FactorisedCategorical
+from gsac.networks.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
 from gsac.networks.small_cnn import SmallCNN
-from gsac.policies import CnnPolicy, MlpPolicy, MultiInputPolicy
+from gsac.replay.device_buffer import DeviceReplayBuffer
+from gsac.replay.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
 from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
-from gsac.training.prioritized import PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
-from gsac.training.replay import DeviceReplayBuffer
+
+moved.install()
 
 __version__ = "0.1.0"
 

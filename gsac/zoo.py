@@ -4,7 +4,7 @@
     python -m gsac.zoo enjoy --algo gsac --env CartPole-v1 --no-render
     python -m gsac.zoo train --algo gsac --env CartPole-v1 -optimize --n-trials 50
 
-Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are those of :mod:`gsac.presets`, as
+Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are those of :mod:`gsac.experiments.presets`, as
 :data:`hyperparams` of this module, which the zoo reads as it reads its own; elsewhere name it ``-conf gsac.zoo``.
 """
 
@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from gsac import presets
 from gsac.algorithms.gsac import GSAC
+from gsac.experiments import presets
 
 hyperparams: dict[str, dict[str, Any]] = presets.read()
-"""What the zoo builds GSAC with: the file of :mod:`gsac.presets`. The name is the zoo's."""
+"""What the zoo builds GSAC with: the file of :mod:`gsac.experiments.presets`. The name is the zoo's."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 TARGETS = {

@@ -69,7 +69,7 @@ class Tape(TorchDispatchMode):
 
 
 def record(update):
-    """As :func:`gsac.training.acceleration.capture`: what the update does, without having done it."""
+    """As :func:`gsac.learning.acceleration.capture`: what the update does, without having done it."""
     tape = Tape()
     generator = torch.get_rng_state()
     try:

@@ -1,93 +1,145 @@
-"""Imports point down only, and the floors below know nothing of what stands above them."""
+"""Imports point down, rooms keep their private attributes to themselves, and public names are documented."""
 
 import ast
+import inspect
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import gsac
 
-PACKAGE = Path(gsac.__file__).parent
-FLOORS = {
-    "functional": 0,
-    "schedules": 0,
-    "files": 0,
-    "estimators": 1,
-    "action_codec": 2,
-    "space_json": 2,
-    "networks": 2,
-    "optimizer": 2,
-    "policies": 2,
-    "wrappers": 2,
-    "training": 3,
-    "algorithms": 4,
-    "callbacks": 4,
-    "checkpoint": 4,
-    "experiment": 5,
-    "onnx_export": 5,
-    "peers": 5,
-    "presets": 5,
-    "processes": 5,
-    "run_file": 5,
-    "compare": 5,
-    "curves": 5,
-    "cli": 5,
-    "flags": 5,
-    "minatar": 5,
-    "zoo": 5,
+ROOT = Path(gsac.__file__).parents[1]
+PACKAGE = ROOT / "gsac"
+ROOMS = (
+    *("checks", "functional", "schedules", "estimators", "optim", "spaces", "envs", "networks", "replay", "learning"),
+    *("saving", "algorithms", "callbacks", "experiments", "cli", "zoo"),
+)
+"""From the lowest to the highest: a module imports its own room and those before it."""
+ABOVE_THE_ALGORITHMS = ROOMS[ROOMS.index("callbacks") :]
+ALONE = {"moved"}
+"""Imports nothing of the package, and is installed by ``gsac/__init__.py``."""
+
+STANDARD_LIBRARY_OF_THE_MATHS = {
+    *("__future__", "collections", "contextlib", "dataclasses", "difflib", "functools", "itertools", "math", "numbers"),
+    *("re", "typing"),
 }
-NOT_BELOW_2 = {"stable_baselines3", "gymnasium", "numpy"}
-NOT_ON_3 = (
+MATHS = {"functional", "schedules", "estimators", "checks"}
+NOT_IN_UPDATES = (
     "stable_baselines3.common.logger",
     "stable_baselines3.common.vec_env",
     "stable_baselines3.common.off_policy",
 )
-OUTSIDE_ONLY = {"tyro", "rich", "tqdm", "tensorboard", "ray", "rl_zoo3", "matplotlib", "rliable", "yaml", "minatar"}
-OUTSIDE_ONLY |= {"onnx", "onnxruntime", "onnxscript"}
+OPTIONAL = {"tyro", "rich", "tqdm", "ray", "rl_zoo3", "matplotlib", "rliable", "scipy", "yaml", "sb3_contrib"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 
 
-def imported(path):
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import hides which floor it reaches"
+            assert node.level == 0, f"{path}: a relative import hides which room it reaches"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def floor(path):
-    return FLOORS[path.relative_to(PACKAGE).parts[0].removesuffix(".py")]
+def identified(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", MODULES, ids=identified)
 def test_imports_point_down(path):
-    here = floor(path)
+    here = room(path)
+    assert here in ROOMS or here in ALONE, f"{here} is not in the table of rooms"
     for name in imported(path):
         top, *rest = name.split(".")
         if top == "gsac":
-            assert rest[0] in FLOORS, f"{path.name} imports {name}: name the module, not the package"
-            assert FLOORS[rest[0]] <= here, f"{path.name} on floor {here} imports {name} on floor {FLOORS[rest[0]]}"
-        if here < 2:
-            assert top not in NOT_BELOW_2, f"{path.name} on floor {here} imports {name}"
-            assert not name.startswith(("torch.optim", "torch.distributions"))
-        if here == 3:
-            assert not name.startswith(NOT_ON_3), f"{path.name} imports {name}"
-        if here < 5:
-            assert top not in OUTSIDE_ONLY, f"{path.name} on floor {here} imports {name}"
+            assert rest[0] in ROOMS, f"{path.name} imports {name}: name the module, not the package"
+            assert ROOMS.index(rest[0]) <= ROOMS.index(here), f"{path.name} in {here} imports {name} from above"
 
 
-def test_the_maths_imports_nothing_but_torch_and_the_standard_library():
-    for path in MODULES:
-        if floor(path) < 2:
-            tops = {name.split(".")[0] for name in imported(path)}
-            allowed = {"gsac", "torch", "__future__", "collections", "dataclasses", "difflib", "functools", "itertools"}
-            assert tops <= allowed | {"math", "numbers", "typing", "os", "contextlib", "glob", "io", "pathlib", "re"}, (
-                path
-            )
+@pytest.mark.parametrize("path", MODULES, ids=identified)
+def test_other_packages_are_imported_where_they_belong(path):
+    here = room(path)
+    for name in imported(path):
+        top = name.split(".")[0]
+        if here in MATHS:
+            assert top in STANDARD_LIBRARY_OF_THE_MATHS | {"gsac", "torch"}, f"{path.name} imports {name}"
+            assert not name.startswith(("torch.optim", "torch.distributions")), f"{path.name} imports {name}"
+        if here in ("replay", "learning"):
+            assert not name.startswith(NOT_IN_UPDATES), f"{path.name} imports {name}"
+        if here not in ABOVE_THE_ALGORITHMS:
+            assert top not in OPTIONAL, f"{path.name} imports {name}"
 
 
-def test_files_are_short_and_named_after_what_is_inside():
-    for path in MODULES:
-        assert len(path.read_text().splitlines()) <= 400, f"{path} is more than one idea"
-        assert path.stem not in {"utils", "common", "helpers", "misc"}
+@pytest.mark.parametrize("folder", [path for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"])
+def test_every_room_says_in_its_first_sentence_what_belongs_there(folder):
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
+
+
+def defined_privately(tree: ast.AST) -> Iterator[str]:
+    """The private names that a module defines: functions, classes, attributes of ``self``, fields."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+        elif isinstance(node, ast.AnnAssign | ast.Assign):
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+
+
+def used_privately(tree: ast.AST) -> Iterator[str]:
+    """The private names that a module takes from other objects than ``self``, or imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute | ast.Call):
+            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+                yield node.attr
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("gsac"):
+            yield from (alias.name for alias in node.names)
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+OWNERS: dict[str, set[str]] = {}
+"""Private name -> the rooms that define it."""
+for _path in MODULES:
+    for _name in filter(is_private, defined_privately(ast.parse(_path.read_text()))):
+        OWNERS.setdefault(_name, set()).add(room(_path))
+INHERITED = set(dir(gsac.GSAC)) - {
+    name for kind in gsac.GSAC.__mro__ if kind.__module__.startswith("gsac") for name in vars(kind)
+}
+"""SB3's own hooks and attributes, which everyone may use."""
+INHERITED |= {"_n_updates", "_vec_normalize_env", "_last_obs", "_stats_window_size", "_custom_logger", "_orig_mod"}
+
+
+@pytest.mark.parametrize(
+    "path", [*MODULES, *sorted((ROOT / "benchmarks").glob("*.py"))], ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_private_attributes_stay_in_their_room(path):
+    here = room(path) if path.is_relative_to(PACKAGE) else "benchmarks"
+    for name in filter(is_private, used_privately(ast.parse(path.read_text()))):
+        owners = OWNERS.get(name, set())
+        assert not owners or here in owners or name in INHERITED, f"{path.name} uses {name} of {', '.join(owners)}"
+
+
+def test_every_public_name_has_a_docstring_and_stands_in_the_documentation():
+    pages = "".join(page.read_text() for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))])
+    for name in gsac.__all__:
+        if name.startswith("__"):
+            continue
+        value = getattr(gsac, name)
+        if callable(value):
+            assert inspect.getdoc(value), f"{name} has no docstring"
+        assert re.search(rf"\b{name}\b", pages), f"no page names {name}"
+
+
+def test_files_are_named_after_what_is_inside():
+    assert [path for path in MODULES if path.stem in {"utils", "common", "helpers", "misc"}] == []

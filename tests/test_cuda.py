@@ -8,7 +8,7 @@ from gymnasium import spaces
 from problems import Allowed, Match
 
 from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, PrioritizedReplayBuffer
-from gsac.training.acceleration import WARM_UPS, Captured
+from gsac.learning.acceleration import WARM_UPS, Captured
 
 pytestmark = [
     pytest.mark.cuda,

@@ -11,10 +11,10 @@ from gymnasium import spaces
 from problems import Allowed
 
 import gsac
-from gsac import cli
 from gsac.algorithms.reinforce import BASELINES
+from gsac.cli import main as cli
+from gsac.learning.acceleration import MODES
 from gsac.networks.heads import HEADS
-from gsac.training.acceleration import MODES
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -1,1 +1,1 @@
-"""Floor 4: the algorithms that users hold, in SB3's shell."""
+"""GSAC and REINFORCE in SB3's interface, and the objects they hold. What needs no algorithm belongs below."""

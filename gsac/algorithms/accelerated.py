@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
-from gsac.optimizer import FusedAdam
-from gsac.policies import GSACPolicy
-from gsac.training.acceleration import Captured, choose_mode
-from gsac.training.learner import Learner
-from gsac.training.replay import DeviceReplayBuffer
+from gsac.learning.acceleration import Captured, choose_mode
+from gsac.learning.learner import Learner
+from gsac.networks.policies import GSACPolicy
+from gsac.optim.adam import FusedAdam
+from gsac.replay.device_buffer import DeviceReplayBuffer
 
 
 class AcceleratedUpdates(OffPolicyAlgorithm):
@@ -67,7 +67,7 @@ class AcceleratedUpdates(OffPolicyAlgorithm):
             return "VecNormalize works on the host"
         for optimizer in self._optimizers:
             if not isinstance(optimizer, FusedAdam):
-                return f"{type(optimizer).__name__} may keep numbers on the host, as gsac.optimizer.FusedAdam does not"
+                return f"{type(optimizer).__name__} may keep numbers on the host, as gsac.optim.adam.FusedAdam does not"
             if optimizer.has_hooks:
                 return "hooks that are registered with an optimiser run on the host"
         return None

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from gsac.learning.learner import LOG_ENT_COEF_RANGE
 from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
-from gsac.training.learner import LOG_ENT_COEF_RANGE
 
 DEFAULT_TARGET = Linear(0.8, 0.2)
 """What ``target_entropy="auto"`` aims at, as fractions of the greatest entropy: actions that nobody values yet are tried, and

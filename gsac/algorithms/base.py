@@ -13,13 +13,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
-from gsac.algorithms import archive, weights
 from gsac.algorithms.arguments import check_number, check_schedule, is_learning_rate
-from gsac.files import atomic_write, existing_file
+from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
-from gsac.optimizer import set_learning_rate
+from gsac.optim.adam import set_learning_rate
+from gsac.saving import archive, weights
+from gsac.saving.files import atomic_write, existing_file
 from gsac.schedules import Schedule, value_at
-from gsac.training.threads import choose_threads, torch_threads
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
 
@@ -141,7 +141,7 @@ class Algorithm(BaseAlgorithm):
     def save_weights(self, path: str | pathlib.Path) -> None:
         """Writes the networks and the constructor's arguments to a file without code, whole or not at all.
 
-        It is a safetensors file, see :mod:`gsac.algorithms.weights`, and gets that suffix where ``path`` has none.
+        It is a safetensors file, see :mod:`gsac.saving.weights`, and gets that suffix where ``path`` has none.
         Arguments that are functions or classes of your own cannot be written: the file names them, and
         :meth:`from_weights` asks for them. The optimisers' state, the replay buffer, ``device`` and ``tensorboard_log``
         are left out.

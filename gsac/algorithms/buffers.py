@@ -10,10 +10,10 @@ from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 
 from gsac.algorithms.base import Algorithm
-from gsac.training.n_step import check_steps
-from gsac.training.prioritized import PrioritizedReplayBuffer
-from gsac.training.replay import DeviceReplayBuffer
-from gsac.training.replay_memory import free_bytes, replay_bytes
+from gsac.replay.device_buffer import DeviceReplayBuffer
+from gsac.replay.n_step import check_steps
+from gsac.replay.prioritized import PrioritizedReplayBuffer
+from gsac.replay.storage import free_bytes, replay_bytes
 
 SUM_STEPS = (DeviceReplayBuffer, PrioritizedReplayBuffer)
 """Classes that take ``n_steps`` and ``gamma`` and sum rewards, which SB3 knows of its own class only."""

@@ -12,7 +12,6 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.action_codec import ActionCodec
 from gsac.algorithms.accelerated import AcceleratedUpdates
 from gsac.algorithms.arguments import (
     NUMBERS,
@@ -28,15 +27,16 @@ from gsac.algorithms.exploration import Exploration
 from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.learning.acceleration import MODES
+from gsac.learning.learner import Learner
+from gsac.learning.metrics import RunningMean
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
+from gsac.networks.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
+from gsac.replay.batch import Batch
+from gsac.replay.prioritized import PrioritizedReplayBuffer
 from gsac.schedules import Schedule
-from gsac.training.acceleration import MODES
-from gsac.training.batch import Batch
-from gsac.training.learner import Learner
-from gsac.training.metrics import RunningMean
-from gsac.training.prioritized import PrioritizedReplayBuffer
+from gsac.spaces.codec import ActionCodec
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
@@ -103,7 +103,7 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         replay buffer in host memory, runs eagerly, with a warning that says why.
     :param stats_window_size: episodes over which the logged return is averaged
     :param tensorboard_log: folder for TensorBoard, if wanted
-    :param policy_kwargs: for the policy's constructor, see :class:`gsac.policies.GSACPolicy`
+    :param policy_kwargs: for the policy's constructor, see :class:`gsac.networks.policies.GSACPolicy`
     :param verbose: 0 silent, 1 with a table at each log, 2 with debugging messages
     :param seed: of everything random
     :param device: where the networks run; ``"auto"`` takes a GPU if there is one

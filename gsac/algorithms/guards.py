@@ -15,7 +15,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.type_aliases import RolloutReturn, TrainFreq
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.training.metrics import RunningMean
+from gsac.learning.metrics import RunningMean
 
 UPDATES_BETWEEN_CHECKS = 200
 """On a GPU, of the losses: a check waits for the device."""

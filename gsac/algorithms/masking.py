@@ -14,11 +14,11 @@ from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
-from gsac.action_codec import ActionCodec
 from gsac.algorithms.buffers import ChosenBuffer
 from gsac.functional.categorical import FactorisedCategorical
-from gsac.policies import GSACPolicy
-from gsac.training.masks import StoredMasks, all_valid, to_tensor
+from gsac.networks.policies import GSACPolicy
+from gsac.replay.masks import StoredMasks, all_valid, to_tensor
+from gsac.spaces.codec import ActionCodec
 
 METHOD = "action_masks"
 TERMINAL = "terminal_action_masks"

@@ -28,10 +28,10 @@ from gsac.algorithms.guards import GuardedExperience
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
 from gsac.networks.small_cnn import fitting_extractor
-from gsac.optimizer import set_learning_rate
+from gsac.optim.adam import set_learning_rate
+from gsac.optim.descent import descend
+from gsac.replay.episodes import EpisodeBatch, Episodes
 from gsac.schedules import Schedule
-from gsac.training.descent import descend
-from gsac.training.episodes import EpisodeBatch, Episodes
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 

@@ -1,1 +1,1 @@
-"""Floor 0: pure functions on tensors. They import torch and the standard library only."""
+"""Pure functions on tensors: distributions, relaxations, losses, returns. No networks, no state, nothing but torch."""

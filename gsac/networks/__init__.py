@@ -1,1 +1,1 @@
-"""Floor 2: the networks, as SB3 builds, saves and loads them."""
+"""Actor, critics and features extractors, as SB3 builds, saves and loads them. No losses and no updates."""

@@ -10,9 +10,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, create_
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from gsac.action_codec import ActionCodec
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.networks.observations import preprocessing
+from gsac.spaces.codec import ActionCodec
 
 
 class Actor(BasePolicy):

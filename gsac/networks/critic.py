@@ -11,9 +11,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor, nn
 
-from gsac.action_codec import ActionCodec
 from gsac.networks.heads import HEADS, ActionValues
 from gsac.networks.observations import preprocessing
+from gsac.spaces.codec import ActionCodec
 
 
 class Critic(BaseModel):

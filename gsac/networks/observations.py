@@ -14,8 +14,8 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
-from gsac.action_codec import UnsupportedSpaceError
 from gsac.functional.groups import Groups, kept
+from gsac.spaces.codec import UnsupportedSpaceError
 
 READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 

@@ -21,8 +21,8 @@ from stable_baselines3.common.envs import BitFlippingEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, MlpPolicy, PrioritizedReplayBuffer
-from gsac.training.acceleration import WARM_UPS, Captured
-from gsac.training.device_reads import DeviceReads
+from gsac.learning.acceleration import WARM_UPS, Captured
+from gsac.learning.device_reads import DeviceReads
 
 SPACES = [spaces.Discrete(3, start=1), spaces.MultiDiscrete([2, 3]), spaces.MultiBinary(4)]
 SCHEDULES = {"temperature": "cosine:1:0.1", "target_entropy": "linear:0.8:0.3", "learning_rate": "linear:1e-3:0"}

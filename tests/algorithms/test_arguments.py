@@ -7,11 +7,11 @@ from problems import Match, Switches
 from stable_baselines3.common.env_util import make_vec_env
 
 from gsac import GSAC, REINFORCE, Constant, Linear
-from gsac.action_codec import UnsupportedSpaceError
 from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
 from gsac.algorithms.buffers import ChosenBuffer
+from gsac.envs.wrappers import DiscretizeAction
 from gsac.networks.observations import check_observation_space
-from gsac.wrappers import DiscretizeAction
+from gsac.spaces.codec import UnsupportedSpaceError
 
 OUT_OF_RANGE = [
     ("learning_rate", -1e-3),

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gsac import GSAC, DeviceReplayBuffer, resume
 from gsac.algorithms import buffers
-from gsac.checkpoint import save_checkpoint
+from gsac.callbacks.checkpoint import save_checkpoint
 
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "device": "cpu", "seed": 0}
 
@@ -174,7 +174,7 @@ def test_on_the_cpu_it_is_chosen_and_shows_arrays_as_sb3s_buffers_do():
 def test_a_checkpoint_holds_used_rows_and_cuts_an_unfinished_episode_off(tmp_path):
     model = on_device(Match(gymnasium.spaces.Discrete(3)), n_steps=3, buffer_size=1_000_000).learn(45)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gsac.checkpoint._pickled_environments", lambda env: (None, "it is far away"))
+        patch.setattr("gsac.callbacks.checkpoint._pickled_environments", lambda env: (None, "it is far away"))
         save_checkpoint(model, tmp_path / "run.ckpt")
     assert (tmp_path / "run.ckpt").stat().st_size < 2e6
     with pytest.warns(UserWarning, match="goes on with a new episode: it is far away"):

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNorm
 
 from gsac import GSAC, DeviceReplayBuffer, GradientDiagnostics, PrioritizedReplayBuffer
 from gsac.algorithms.masking import EvalWithMasksCallback, masked
-from gsac.training.masks import StoredMasks
+from gsac.replay.masks import StoredMasks
 
 SPACES = [spaces.Discrete(7, start=-2), spaces.MultiDiscrete([4, 3], start=[1, -1]), spaces.MultiBinary(5)]
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "seed": 0, "device": "cpu"}

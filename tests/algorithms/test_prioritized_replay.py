@@ -10,7 +10,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 
 from gsac import GSAC, DeviceReplayBuffer, Linear, PrioritizedDictReplayBuffer, PrioritizedReplayBuffer
-from gsac.training.batch import Batch
+from gsac.replay.batch import Batch
 
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "device": "cpu", "seed": 0}
 ALPHA, EPSILON = 0.6, 1e-6

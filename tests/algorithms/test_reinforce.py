@@ -17,7 +17,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
-from gsac import REINFORCE, cli
+from gsac import REINFORCE
+from gsac.cli import main as cli
 
 QUICK = {"episodes_per_update": 4, "device": "cpu"}
 BY_HAND = {

@@ -9,7 +9,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from torch import nn
 
 from gsac import GSAC, REINFORCE, CnnPolicy, MultiInputPolicy, SmallCNN
-from gsac.training.device_reads import DeviceReads
+from gsac.learning.device_reads import DeviceReads
 
 SPACE = spaces.Box(0, 255, (4, 10, 10), np.uint8)
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 200, "seed": 0, "device": "cpu"}

@@ -1,0 +1,1 @@
+"""Environment wrappers, and environments that we register. Nothing here knows the algorithms."""

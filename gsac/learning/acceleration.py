@@ -1,0 +1,187 @@
+"""Runs an update as it is written, or as one graph that the device replays. Knows nothing of what is updated."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import cache
+from types import FunctionType, MethodType
+from typing import Any
+
+import torch
+
+from gsac.learning.device_reads import DeviceReads
+
+MODES = ("auto", "eager", "compile", "cudagraph")
+
+WARM_UPS = 3
+"""Updates before a capture: they make what is made once, such as the optimisers' state and the kernels' workspaces."""
+
+Replay = Callable[[], None]
+
+
+def choose_mode(wanted: str, device: torch.device) -> str:
+    """The mode for this device: of ``"auto"``, a captured graph on CUDA and eager execution elsewhere.
+
+    :raises ValueError: ``"cudagraph"`` on another device
+    """
+    if wanted == "auto":
+        return "cudagraph" if device.type == "cuda" else "eager"
+    if wanted == "cudagraph" and device.type != "cuda":
+        raise ValueError(
+            f"acceleration='cudagraph' needs device='cuda', and this model is on {device.type!r}: pass "
+            "acceleration='auto', which captures updates where that is possible."
+        )
+    return wanted
+
+
+def compiled(method: Any, backend: str) -> Any:
+    """A bound method, compiled as a whole, and anew for each shape of its arguments.
+
+    PyTorch keeps a few versions of each piece of code and then refuses to compile it, so that a process could have no
+    more than some eight models of different kinds: here each object has a copy of the code.
+
+    :param backend: of ``torch.compile``
+    """
+    source = method.__func__
+    code, name = source.__code__.replace(), source.__name__
+    copied = FunctionType(code, source.__globals__, name, source.__defaults__, source.__closure__)
+    bound = MethodType(copied, method.__self__)
+    return torch.compile(bound, fullgraph=True, dynamic=False, backend=backend)
+
+
+def capture(update: Replay) -> Replay:
+    """Records what ``update`` asks of the current CUDA stream, which is not the default one, without doing it.
+
+    https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+
+    :return: does it, each time anew
+    """
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph, stream=stream):
+            update()
+    except RuntimeError:
+        # The random generator takes itself for captured until a capture succeeds.
+        with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
+            torch.zeros((), device="cuda")
+        raise
+    return graph.replay
+
+
+class Captured:
+    """A function that is recorded once and replayed from then on.
+
+    It must return nothing, read nothing from the device, and find at each call the same tensors at the same addresses:
+    whatever changes over time is a tensor filled in place. Its first calls are made as they are, and the very first is
+    watched: if it reads from the device, or cannot be recorded, there is one warning, and it is never recorded.
+
+    :param function: of arguments that choose between recordings; each combination is recorded by itself
+    :param device: where it runs
+    :param refers_to: what a recording holds on to: objects, addresses and numbers, see :meth:`watch`
+    :param record: makes a recording without executing it
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        device: torch.device,
+        refers_to: Callable[[], list[Any]] = list,
+        record: Callable[[Replay], Replay] = capture,
+    ) -> None:
+        self.function, self.device, self.refers_to, self.record = function, device, refers_to, record
+        self.reason: str | None = None
+        """Why it runs as it is written, if it does."""
+        self._replays: dict[Hashable, Replay] = {}
+        self._calls: dict[Hashable, int] = {}
+        self._referred: list[Any] = []
+
+    def watch(self) -> None:
+        """Forgets the recordings if what they refer to has been replaced since the last call was made as it is.
+
+        Objects are compared by identity, and numbers by value.
+        """
+        if self._calls and not _same(self._referred, self.refers_to()):
+            self._replays.clear()
+            self._calls.clear()
+
+    def fall_back(self, reason: str) -> None:
+        """From now on the function runs as it is written. Warns, the first time."""
+        if self.reason is None:
+            self.reason = reason
+            self._replays.clear()
+            warnings.warn(
+                f"Updates are not captured as a CUDA graph, and run one operation at a time: {reason}. "
+                "Pass acceleration='eager' to have it so without this warning.",
+                UserWarning,
+                stacklevel=2,
+            )
+
+    def __call__(self, *arguments: Hashable) -> None:
+        """Once, with these arguments."""
+        if self.reason is None and arguments not in self._replays and self._calls.get(arguments, 0) >= WARM_UPS:
+            try:
+                with _side_stream(self.device):
+                    self._replays[arguments] = self.record(lambda: self.function(*arguments))
+            except RuntimeError as error:
+                cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+                self.fall_back(str(cause).partition("\n")[0])
+        if self.reason is not None:
+            self.function(*arguments)
+        elif arguments in self._replays:
+            self._replays[arguments]()
+        else:
+            self._warm_up(arguments)
+
+    def _warm_up(self, arguments: tuple[Hashable, ...]) -> None:
+        calls = self._calls[arguments] = self._calls.get(arguments, 0) + 1
+        with _side_stream(self.device):
+            if calls > 1:
+                self.function(*arguments)
+                self._referred = self.refers_to()
+                return
+            # Compiled functions cannot be watched from outside; their sources can.
+            with DeviceReads() as reads, _nothing_compiled():
+                self.function(*arguments)
+        self._referred = self.refers_to()
+        if reads.found:
+            self.fall_back(f"the update reads from the device, {reads.found[0]}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the recordings: a copy refers to other tensors."""
+        return vars(self) | {"_replays": {}, "_calls": {}, "_referred": []}
+
+
+def _same(before: list[Any], now: list[Any]) -> bool:
+    return len(before) == len(now) and all(
+        a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
+        for a, b in zip(before, now, strict=True)
+    )
+
+
+def _nothing_compiled() -> AbstractContextManager[Any]:
+    if "torch._dynamo" not in sys.modules:  # then nothing is compiled yet, and importing the compiler takes seconds
+        return nullcontext()
+    return torch.compiler.set_stance("force_eager")
+
+
+@contextmanager
+def _side_stream(device: torch.device) -> Iterator[None]:
+    """Warm-ups and captures belong on a stream of their own. Does nothing without CUDA."""
+    if device.type != "cuda":
+        yield
+        return
+    with torch.cuda.device(device):  # captures are of streams, and only the current device's can be current
+        stream, before = _made_stream(torch.cuda.current_device()), torch.cuda.current_stream()
+        stream.wait_stream(before)
+        with torch.cuda.stream(stream):
+            yield
+        before.wait_stream(stream)
+
+
+@cache
+def _made_stream(device: int) -> torch.cuda.Stream:
+    """One for each device: memory that was taken on a stream stays with it."""
+    return torch.cuda.Stream(device)

@@ -1,0 +1,1 @@
+"""The optimiser and one descent step. No losses and no schedules: they come as arguments."""

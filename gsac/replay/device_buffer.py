@@ -1,0 +1,314 @@
+"""A replay buffer that lives where the networks are, so that sampling is a few operations of the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTorchObs, ReplayBufferSamples
+from torch import Tensor
+
+from gsac.replay.device_rows import DeviceRows, shares_memory
+from gsac.replay.n_step import NStepReturns, check_steps
+from gsac.replay.storage import DONE, REWARD, TIMEOUT, check_free, replay_bytes, stored_fields
+
+NOT_PICKLED = ("_rows", "_flat", "_device", "_n_valid", "_first", "_newest", "_sum_steps", "_ahead")
+
+
+class DeviceReplayBuffer(ReplayBuffer):
+    """Uniform replay in SB3's interface, stored on the training device.
+
+    New transitions wait on the host until the next :meth:`sample`, or until some thousand of them have come, and go to
+    the device in one copy for each field. Sampling draws and gathers on the device: nothing is read from it, copied to
+    it, or computed by numpy, and a CUDA graph that captured :meth:`sample` stays right while the buffer fills, provided
+    that :meth:`flush` is called before each replay. (Capture again after ``device`` was set.) On the CPU transitions are
+    written where they stay.
+
+    It takes the place of SB3's ``ReplayBuffer``, ``DictReplayBuffer`` and ``NStepReplayBuffer``, and gives the samples
+    that they give, in tensors of the same types.
+
+    :param buffer_size: transitions, over all environments
+    :param observation_space: arrays or a ``Dict`` of such
+    :param action_space: of the environment
+    :param device: of the storage and the samples; they move if the attribute is set
+    :param n_envs: environments
+    :param optimize_memory_usage: store each observation once; for one step, and without ``handle_timeout_termination``
+    :param handle_timeout_termination: a time limit ends the episode, but not its value
+    :param n_steps: rewards to be summed, as SB3's ``NStepReplayBuffer`` does: up to the end of the episode, or of what
+        was stored
+    :param gamma: the discount of a step, where there are several
+    :raises ValueError: an argument out of its range, two that exclude each other, or more bytes than the device has
+    :raises TypeError: an argument of another kind
+    """
+
+    n_steps: int
+    gamma: float
+
+    _rows: DeviceRows | None = None
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+    ) -> None:
+        check_steps(n_steps, gamma, optimize_memory_usage)
+        if optimize_memory_usage and handle_timeout_termination:
+            raise ValueError(
+                "optimize_memory_usage=True stores no observation of its own for an episode's last state, which "
+                "handle_timeout_termination=True needs: pass handle_timeout_termination=False (to an algorithm, "
+                "replay_buffer_kwargs={'handle_timeout_termination': False}) or optimize_memory_usage=False."
+            )
+        super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs)
+        self.buffer_size = max(buffer_size // n_envs, 1)
+        self.optimize_memory_usage = optimize_memory_usage
+        self.handle_timeout_termination = handle_timeout_termination
+        self.n_steps, self.gamma = n_steps, gamma
+        self._stored_shapes = self.obs_shape if isinstance(self.obs_shape, dict) else {"": self.obs_shape}
+        self._allocate(self.device)
+
+    def _allocate(self, device: torch.device, contents: dict[str, Tensor] | None = None) -> None:
+        space, actions = self.observation_space, self.action_space
+        needed = replay_bytes(self._n_rows, space, actions, self.n_envs, self.optimize_memory_usage)
+        check_free(needed, self._n_rows, device)
+        fields = stored_fields(space, actions, self.optimize_memory_usage)
+        self._rows = DeviceRows(fields, self.buffer_size, self.n_envs, device)
+        self._rows.put(contents or {})
+        self._flat = {name: values.flatten(0, 1) for name, values in self._rows.stored.items()}
+        self._n_valid, self._first, self._newest = torch.zeros(3, dtype=torch.int64, device=device)
+        self._sum_steps = NStepReturns(self.n_steps, self.gamma, device)
+        self._ahead = torch.arange(self.n_steps, device=device) * self.n_envs
+        self._device = device
+        self._fill_numbers()
+
+    @property
+    def device(self) -> torch.device:
+        """Where transitions are stored; if it is set, they move at the next :meth:`sample`."""
+        return self._device
+
+    @device.setter
+    def device(self, device: torch.device) -> None:
+        self._device = device
+
+    def _move(self) -> None:
+        """To the device that was set since. Not before it is needed: whoever only looks at a loaded buffer needs no GPU."""
+        assert self._rows is not None
+        if self._rows.device != self._device:
+            self._allocate(self._device, self._flushed.contents(self._n_used))
+
+    @property
+    def storage(self) -> DeviceRows | None:
+        """Another one after ``device`` was set to another."""
+        self._move()
+        return self._rows
+
+    @property
+    def _flushed(self) -> DeviceRows:
+        """With everything that waited."""
+        self.flush()
+        assert self._rows is not None
+        return self._rows
+
+    @property
+    def _n_used(self) -> int:
+        """Rows that hold something."""
+        following = int(self.optimize_memory_usage)  # the next observation of the newest
+        return min(self.size() + following, self.buffer_size)
+
+    @property
+    def observations(self) -> Any:  # type: ignore[override]
+        """[steps, n_envs, ...]. As all storage, a tensor on the device, and on the CPU an array, as in SB3."""
+        return self._grouped("observations")
+
+    @property
+    def next_observations(self) -> Any:  # type: ignore[override]
+        return self._grouped("next_observations")
+
+    @property
+    def actions(self) -> Any:  # type: ignore[override]
+        return self._shown("actions")
+
+    @property
+    def rewards(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., REWARD]
+
+    @property
+    def dones(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., DONE]
+
+    @property
+    def timeouts(self) -> Any:  # type: ignore[override]
+        return self._shown("outcomes")[..., TIMEOUT]
+
+    def _shown(self, name: str) -> Any:
+        stored = self._flushed.stored[name]
+        return stored.numpy() if shares_memory(stored.device) else stored
+
+    def _grouped(self, name: str) -> Any:
+        if name == "next_observations" and self.optimize_memory_usage:
+            raise AttributeError(
+                "optimize_memory_usage=True stores no next_observations: they are those one step later."
+            )
+        if isinstance(self.obs_shape, dict):
+            return {key: self._shown(f"{name}/{key}") for key in self.obs_shape}
+        return self._shown(f"{name}/")
+
+    def add(
+        self,
+        obs: np.ndarray | dict[str, np.ndarray],
+        next_obs: np.ndarray | dict[str, np.ndarray],
+        action: np.ndarray,
+        reward: np.ndarray,
+        done: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        """Takes a transition of each environment, as SB3 does; nothing is sent to the device yet, as a rule."""
+        rows = self._rows
+        assert rows is not None
+        at, waiting = rows.place(self.pos), rows.waiting
+        self._write(waiting, "observations", at, obs)
+        if self.optimize_memory_usage:
+            self._write(waiting, "observations", (at + 1) % len(waiting["actions"]), next_obs)
+        else:
+            self._write(waiting, "next_observations", at, next_obs)
+        waiting["actions"][at] = action.reshape(self.n_envs, self.action_dim)
+        outcomes = waiting["outcomes"][at]
+        outcomes[:, REWARD], outcomes[:, DONE], outcomes[:, TIMEOUT] = reward, done, 0.0
+        if self.handle_timeout_termination:
+            truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
+            outcomes[:, TIMEOUT] = truncated.reshape(self.n_envs)
+        rows.n_waiting += 1
+        self.pos += 1
+        if self.pos == self.buffer_size:
+            self.full, self.pos = True, 0
+        if rows.none_can_wait:
+            self.flush()
+
+    def _write(self, waiting: dict[str, np.ndarray], name: str, at: int, observations: Any) -> None:
+        parts = observations if isinstance(self.obs_shape, dict) else {"": observations}
+        for key, shape in self._stored_shapes.items():
+            # Numbers of Discrete observations come without the dimension that they are stored with.
+            values = np.asarray(parts[key])
+            waiting[f"{name}/{key}"][at] = values if values.ndim > len(shape) else values.reshape(self.n_envs, *shape)
+
+    def flush(self) -> None:
+        """Stores what waits on the host. Does nothing if nothing waits."""
+        assert self._rows is not None
+        if self._rows.n_waiting > 0:
+            followed = "observations/" if self.optimize_memory_usage else None
+            self._rows.store(self.pos, followed)
+            self._fill_numbers()
+
+    def reset(self) -> None:
+        super().reset()
+        assert self._rows is not None
+        self._rows.n_waiting = 0
+        self._fill_numbers()
+
+    @property
+    def _n_rows(self) -> int:
+        """Those of all environments."""
+        return self.buffer_size * self.n_envs
+
+    @property
+    def _n_drawable(self) -> int:
+        """Transitions that can be drawn."""
+        # Where each observation is stored once, the oldest has become the next observation of the newest.
+        lost = int(self.optimize_memory_usage and self.full)
+        return (self.size() - lost) * self.n_envs
+
+    def _fill_numbers(self) -> None:
+        """What :meth:`sample` has to know of the ring. On the device, so that a captured graph sees it change."""
+        self._n_valid.fill_(self._n_drawable)
+        if self.optimize_memory_usage:
+            self._first.fill_((self.pos + 1) * self.n_envs if self.full else 0)
+        if self.n_steps > 1:
+            self._newest.fill_((self.pos - 1) % self.buffer_size)
+
+    def sample(  # type: ignore[override]
+        self, batch_size: int, env: Any = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """Transitions, each with the same chance, drawn by PyTorch's generator of the device.
+
+        :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one; it does so on the
+            host by numpy, so that every sample is read from the device and sent there again
+        :raises ValueError: nothing is stored
+        """
+        self._move()
+        self.flush()
+        if self._n_drawable == 0:
+            raise ValueError("There is nothing to sample: add() transitions to the replay buffer first.")
+        # Whole numbers of 63 bits: the remainder favours none by more than one in 2^63 / n.
+        rows = torch.empty(batch_size, dtype=torch.int64, device=self._device).random_().remainder_(self._n_valid)
+        if self.optimize_memory_usage:
+            rows.add_(self._first).remainder_(self._n_rows)
+        return self._get_samples(rows, env)
+
+    def _get_samples(  # type: ignore[override]
+        self, rows: Tensor, env: Any = None
+    ) -> ReplayBufferSamples | DictReplayBufferSamples:
+        """The transitions of step s and environment e for rows s * n_envs + e. int64 [B], on the device"""
+        last, returns, discounts = self._several_steps(rows, env) if self.n_steps > 1 else (rows, None, None)
+        rewards, dones, timeouts = self._flat["outcomes"].index_select(0, last).split(1, 1)
+        if returns is None:
+            returns = self._normalized_rewards(rewards, env)
+        if self.optimize_memory_usage:
+            next_observations = self._gather("observations", (rows + self.n_envs).remainder_(self._n_rows), env)
+        else:
+            next_observations = self._gather("next_observations", last, env)
+        kind: Any = DictReplayBufferSamples if isinstance(self.obs_shape, dict) else ReplayBufferSamples
+        return kind(
+            observations=self._gather("observations", rows, env),
+            actions=self._flat["actions"].index_select(0, rows),
+            next_observations=next_observations,
+            dones=torch.addcmul(dones, dones, timeouts, value=-1),  # dones * (1 - timeouts)
+            rewards=returns,
+            discounts=discounts,
+        )
+
+    def _several_steps(self, rows: Tensor, env: Any) -> tuple[Tensor, Tensor, Tensor]:
+        """The row of the last step that counts [B], the sum of the rewards [B, 1], the discount after it [B, 1]."""
+        window = (rows[:, None] + self._ahead).remainder_(self._n_rows)
+        outcomes = self._flat["outcomes"].index_select(0, window.flatten()).view(*window.shape, -1)
+        rewards, dones, timeouts = outcomes.unbind(-1)
+        ends = torch.logical_or(dones, timeouts)
+        steps = window if self.n_envs == 1 else window // self.n_envs
+        ends.logical_or_(steps == self._newest)
+        summed = self._sum_steps(self._normalized_rewards(rewards, env), ends)
+        return window.gather(1, summed.last)[:, 0], summed.returns, summed.discounts
+
+    def _gather(self, name: str, rows: Tensor, env: Any) -> PyTorchObs:
+        if not isinstance(self.obs_shape, dict):
+            found = self._flat[f"{name}/"].index_select(0, rows)
+            return found if env is None else self.to_torch(env.normalize_obs(found.numpy(force=True)))
+        parts = {key: self._flat[f"{name}/{key}"].index_select(0, rows) for key in self.obs_shape}
+        if env is None:
+            return parts
+        normalized = env.normalize_obs({key: values.numpy(force=True) for key, values in parts.items()})
+        return {key: self.to_torch(values) for key, values in normalized.items()}
+
+    def _normalized_rewards(self, rewards: Tensor, env: Any) -> Tensor:
+        if env is None:
+            return rewards
+        return self.to_torch(self._normalize_reward(rewards.numpy(force=True), env))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The rows in use, as numpy arrays, so that any machine can read them."""
+        contents = self._flushed.contents(self._n_used)
+        state = {name: value for name, value in vars(self).items() if name not in NOT_PICKLED}
+        return state | {"contents": {name: values.numpy(force=True) for name, values in contents.items()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """On the CPU, until ``device`` is set."""
+        contents = {name: torch.from_numpy(values) for name, values in state.pop("contents").items()}
+        vars(self).update(state)
+        self._allocate(torch.device("cpu"), contents)

@@ -1,0 +1,237 @@
+"""Replay buffers that draw more often what the critics got wrong.
+
+Schaul et al. 2016, Prioritized Experience Replay, https://arxiv.org/abs/1511.05952
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
+from stable_baselines3.common.type_aliases import PyTorchObs
+from torch import Tensor
+
+from gsac.replay.n_step import check_steps
+from gsac.replay.sum_tree import SumTree
+from gsac.schedules import Schedule, as_schedule
+
+
+class PrioritizedSamples(NamedTuple):
+    """SB3's fields, and what prioritised replay adds to them."""
+
+    observations: PyTorchObs
+    actions: Tensor
+    next_observations: PyTorchObs
+    dones: Tensor
+    """[B, 1]: terminated, and not by a time limit"""
+    rewards: Tensor
+    """[B, 1]; with several steps their discounted sum"""
+    discounts: Tensor | None
+    """[B, 1]: gamma^n with n the steps that were summed; None for one step"""
+    weights: Tensor
+    """[B]: importance weights, the greatest of the batch being 1"""
+    indices: np.ndarray
+    """[B]: what :meth:`PrioritizedReplayBuffer.update_priorities` wants back"""
+
+
+class PrioritizedReplayBuffer(ReplayBuffer):
+    """Proportional prioritised replay, for one step or several.
+
+    A transition with priority p = abs(TD error) + epsilon is drawn with a chance proportional to p^alpha. Its share in
+    the critics' loss is weighted by (N * chance)^-beta, divided by the greatest such weight of the batch; with beta = 1
+    the loss's gradient is, up to that factor, the one of uniform replay on average. New transitions get the greatest
+    priority there was, so that each is soon seen. Whoever trains returns the errors by :meth:`update_priorities`.
+    Schaul et al. 2016, https://arxiv.org/abs/1511.05952
+
+    Pass it to an algorithm of this package as ``replay_buffer_class``; the algorithm's ``n_steps`` and ``gamma`` are
+    then passed on, and ``beta`` follows its schedule. Other algorithms of SB3 give no errors back.
+
+    :param buffer_size: transitions, over all environments
+    :param observation_space: not a ``Dict``, which :class:`PrioritizedDictReplayBuffer` takes
+    :param action_space: of the environment
+    :param device: of the samples
+    :param n_envs: environments; each has priorities of its own
+    :param optimize_memory_usage: store each observation once; for one step, and without ``handle_timeout_termination``
+    :param handle_timeout_termination: a time limit ends the episode, but not its value
+    :param n_steps: rewards to be summed, as SB3's ``NStepReplayBuffer`` does: up to the end of the episode, or of what
+        was stored
+    :param gamma: the discount of a step, where there are several
+    :param alpha: how much priorities count, within [0, 1]; with 0 replay is uniform
+    :param beta: how much of the bias is corrected, within [0, 1]: a number for a fixed one, or a schedule that pickles
+    :param epsilon: above 0, so that no transition is lost
+    :raises ValueError: an argument out of its range, or two that exclude each other
+    :raises TypeError: an argument or an observation space of another kind
+    """
+
+    n_steps: int
+    gamma: float
+    alpha: float
+    epsilon: float
+    beta_schedule: Schedule
+    max_priority: float
+    sum_tree: SumTree
+    """The chances p^alpha, not normalised. Step s of environment e has the index s * n_envs + e."""
+
+    def __init__(
+        self,
+        buffer_size: int,
+        observation_space: spaces.Space[Any],
+        action_space: spaces.Space[Any],
+        device: torch.device | str = "auto",
+        n_envs: int = 1,
+        optimize_memory_usage: bool = False,
+        handle_timeout_termination: bool = True,
+        n_steps: int = 1,
+        gamma: float = 0.99,
+        alpha: float = 0.6,
+        beta: float | str | Schedule = "linear:0.4:1",
+        epsilon: float = 1e-6,
+    ) -> None:
+        if isinstance(observation_space, spaces.Dict) and not isinstance(self, DictReplayBuffer):
+            raise TypeError(
+                f"{type(self).__name__} stores no Dict observations: pass "
+                "replay_buffer_class=PrioritizedDictReplayBuffer."
+            )
+        check_steps(n_steps, gamma, optimize_memory_usage)
+        _check("alpha", alpha, "within [0, 1]", _is_share(alpha), 0.6)
+        _check("epsilon", epsilon, "above 0", _is_number(epsilon) and 0 < epsilon < math.inf, 1e-6)
+        super().__init__(
+            buffer_size,
+            observation_space,
+            action_space,
+            device,
+            n_envs,
+            optimize_memory_usage=optimize_memory_usage,
+            handle_timeout_termination=handle_timeout_termination,
+        )
+        self.n_steps, self.gamma = n_steps, gamma
+        self.alpha, self.epsilon = alpha, epsilon
+        self.beta_schedule = as_schedule(beta, "beta")
+        for progress_remaining in (0.0, 0.5, 1.0):  # checked at each, and left at its start
+            self.beta = self.beta_schedule(progress_remaining)
+        self.max_priority = 1.0
+        self.sum_tree = SumTree(self.buffer_size * n_envs)
+
+    @property
+    def beta(self) -> float:
+        """How much of the bias is corrected now, from 0 to 1; to be set by whoever keeps the clock."""
+        return self._beta
+
+    @beta.setter
+    def beta(self, value: float) -> None:
+        _check("beta", value, "within [0, 1], or a schedule of such", _is_share(value), "'linear:0.4:1'")
+        self._beta = float(value)
+
+    def reset(self) -> None:
+        super().reset()
+        self.max_priority = 1.0
+        self.sum_tree = SumTree(self.sum_tree.size)
+
+    def add(self, *args: Any, **kwargs: Any) -> None:
+        """Stores a transition of each environment, as SB3 does, with the greatest priority there was."""
+        added = self.pos * self.n_envs + np.arange(self.n_envs)
+        super().add(*args, **kwargs)
+        self.sum_tree[added] = self.max_priority**self.alpha
+        if self.optimize_memory_usage:
+            # The observation of the oldest transition has just become the next observation of the newest.
+            self.sum_tree[self.pos * self.n_envs + np.arange(self.n_envs)] = 0.0
+
+    def sample(self, batch_size: int, env: Any = None) -> PrioritizedSamples:  # type: ignore[override]
+        """Transitions by priority, one from each of ``batch_size`` equal shares of the total.
+
+        :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one
+        :raises ValueError: nothing is stored
+        """
+        if self.sum_tree.total == 0:
+            raise ValueError("There is nothing to sample: add() transitions to the replay buffer first.")
+        return self._get_samples(self.sum_tree.draw(batch_size), env)
+
+    def update_priorities(self, indices: np.ndarray, td_errors: np.ndarray) -> None:
+        """Sets the priorities of what was sampled. Those of transitions that cannot be drawn any more stay 0.
+
+        :param indices: from the samples [B]
+        :param td_errors: of either sign [B]
+        :raises ValueError: an error that is not finite
+        """
+        priorities = np.abs(np.asarray(td_errors, dtype=np.float64)) + self.epsilon
+        if not np.isfinite(priorities).all():
+            raise ValueError(
+                f"td_errors={td_errors} are not all finite, and cannot be priorities: training has diverged. Try a "
+                "smaller learning_rate, or set max_grad_norm."
+            )
+        valid = self.sum_tree[indices] > 0
+        self.sum_tree[indices[valid]] = priorities[valid] ** self.alpha
+        self.max_priority = max(self.max_priority, float(priorities.max(initial=0.0)))
+
+    def _get_samples(  # type: ignore[override]
+        self, batch_inds: np.ndarray, env: Any = None
+    ) -> PrioritizedSamples:
+        """The transitions of these indices, which tell step and environment. [B]"""
+        steps, envs = np.divmod(batch_inds, self.n_envs)
+        last, returns, discounts = self._returns(steps, envs, env)
+        if self.optimize_memory_usage:
+            next_observations = self._observations(self.observations, (last + 1) % self.buffer_size, envs, env)
+        else:
+            next_observations = self._observations(self.next_observations, last, envs, env)
+        terminated = self.dones[last, envs] * (1 - self.timeouts[last, envs])
+        # (N * chance)^-beta over its greatest value: N and the total cancel.
+        chances = self.sum_tree[batch_inds]
+        weights = (chances / chances.min()) ** -self.beta
+        return PrioritizedSamples(
+            observations=self._observations(self.observations, steps, envs, env),
+            actions=self.to_torch(self.actions[steps, envs]),
+            next_observations=next_observations,
+            dones=self.to_torch(terminated[:, None]),
+            rewards=self.to_torch(returns[:, None]),
+            discounts=None if self.n_steps == 1 else self.to_torch(discounts[:, None]),
+            weights=self.to_torch(weights.astype(np.float32)),
+            indices=batch_inds,
+        )
+
+    def _returns(self, steps: np.ndarray, envs: np.ndarray, env: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The last step that each return counts, the return, and the discount of what comes after it. Each [B]"""
+        ahead = np.arange(self.n_steps)
+        window = (steps[:, None] + ahead) % self.buffer_size
+        newest = (self.pos - 1) % self.buffer_size
+        ends = (self.dones[window, envs[:, None]] + self.timeouts[window, envs[:, None]] > 0) | (window == newest)
+        counted = np.cumsum(ends, axis=1) - ends == 0  # no end before this step
+        rewards = self._normalize_reward(self.rewards[window, envs[:, None]], env)
+        powers = self.gamma ** np.arange(self.n_steps + 1, dtype=np.float32)
+        n_counted = counted.sum(1)
+        last = (steps + n_counted - 1) % self.buffer_size
+        return last, (rewards * powers[:-1] * counted).sum(1), powers[n_counted]
+
+    def _observations(
+        self, stored: np.ndarray | dict[str, np.ndarray], steps: np.ndarray, envs: np.ndarray, env: Any
+    ) -> PyTorchObs:
+        if isinstance(stored, dict):
+            found = self._normalize_obs({key: values[steps, envs] for key, values in stored.items()}, env)
+            assert isinstance(found, dict)
+            return {key: self.to_torch(values) for key, values in found.items()}
+        found = self._normalize_obs(stored[steps, envs], env)
+        assert isinstance(found, np.ndarray)
+        return self.to_torch(found)
+
+
+class PrioritizedDictReplayBuffer(PrioritizedReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
+    """:class:`PrioritizedReplayBuffer` for ``Dict`` observations."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_share(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+def _check(name: str, value: Any, allowed: str, holds: bool, example: Any) -> None:
+    if not _is_number(value):
+        raise TypeError(f"{name}={value!r} is not a number: pass one {allowed}, such as {name}={example}.")
+    if not holds:
+        raise ValueError(f"{name}={value!r} is out of range: pass a number {allowed}, such as {name}={example}.")

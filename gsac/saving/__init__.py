@@ -1,0 +1,1 @@
+"""Files: atomic writes, checksums, weights without code, ONNX. Nothing here trains."""

@@ -1,0 +1,268 @@
+"""Models as files without code: one safetensors file each, with the configuration as JSON in its metadata.
+
+Why one file: weights and the configuration that they fit cannot be separated or mixed up, and it is replaced whole or not
+at all. Why safetensors (https://github.com/huggingface/safetensors): its reader interprets nothing but names, types and
+shapes, and any program with it reads the weights. The metadata are strings: ``gsac`` is the configuration, ``sha256`` the
+digest of the whole file with zeros in the digest's place. A digest tells accidents, not intentions; but whoever made the
+file, no code of theirs is run.
+
+The tensors are the policy's (``policy.actor...``, ``policy.critic...``, ``policy.critic_target...``) and the entropy
+coefficient. The optimisers' state and the replay buffer are not kept: training goes on with new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import reduce
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from safetensors import SafetensorError
+from safetensors.torch import load as tensors_from_bytes
+from safetensors.torch import save as tensors_to_bytes
+from stable_baselines3.common.base_class import BaseAlgorithm
+from torch import Tensor
+
+from gsac.saving.files import atomic_write, existing_file
+from gsac.saving.plain_data import from_json, to_json
+from gsac.spaces.space_json import space_from_json, space_to_json
+
+SUFFIX = ".safetensors"
+FORMAT = 1
+NO_DIGEST = "0" * 64
+NOT_ARGUMENTS = {"policy", "env", "device", "acceleration", "tensorboard_log", "_init_setup_model"}
+"""What a constructor takes that says where a model runs, or that has a place of its own in the file."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a file holds.
+
+    :param path: of the file, for errors
+    :param algorithm: the name of the class
+    :param policy: its name, None if it is the user's own class
+    :param arguments: of the constructor, those of policy_kwargs and its like entry by entry
+    :param to_pass: arguments that have no form in JSON, as they looked; an entry of policy_kwargs has a dot in its name
+    :param counters: attributes of the model that count
+    """
+
+    path: Path
+    algorithm: str
+    policy: str | None
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    arguments: dict[str, Any]
+    to_pass: dict[str, str]
+    counters: dict[str, int]
+    tensors: dict[str, Tensor]
+
+
+def write_weights(path: str | os.PathLike[str], model: BaseAlgorithm, arguments: dict[str, Any]) -> None:
+    """Writes the model, whole or not at all; without a suffix in ``path``, ``.safetensors`` is added.
+
+    :param arguments: of the constructor
+    :raises ValueError: a space that has no form in JSON
+    """
+    path = Path(path)
+    plain, to_pass = _plain(arguments)
+    policy = next((name for name, kind in model.policy_aliases.items() if kind is model.policy_class), None)
+    if policy is None:
+        to_pass["policy"] = _described(model.policy_class)
+    configuration = {
+        "format": FORMAT,
+        "algorithm": _algorithm(type(model)),
+        "policy": policy,
+        "observation_space": space_to_json(model.observation_space),
+        "action_space": space_to_json(model.action_space),
+        "arguments": plain,
+        "to_pass": to_pass,
+        "counters": {"num_timesteps": int(model.num_timesteps), "_n_updates": int(model._n_updates)},
+    }
+    # Copies, as a shared extractor stands under two names and safetensors keeps no aliases.
+    tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors_of(model).items()}
+    metadata = {"gsac": json.dumps(configuration, allow_nan=False), "sha256": NO_DIGEST}
+    whole = tensors_to_bytes(tensors, metadata)
+    assert whole.count(NO_DIGEST.encode()) == 1
+    with atomic_write(path if path.suffix else path.with_suffix(SUFFIX)) as file:
+        file.write(whole.replace(NO_DIGEST.encode(), hashlib.sha256(whole).hexdigest().encode()))
+
+
+def read_weights(path: str | os.PathLike[str]) -> Weights:
+    """What a file holds, once it is known to be whole. No code in it is run.
+
+    :raises ValueError: the file is damaged, of a newer format, or something else
+    :raises FileNotFoundError: there is no such file
+    """
+    path = existing_file(path, SUFFIX)
+    whole = path.read_bytes()
+    metadata = _metadata(path, whole)
+    digest = metadata["sha256"].encode()
+    if (
+        whole.count(digest) != 1
+        or hashlib.sha256(whole.replace(digest, NO_DIGEST.encode())).hexdigest().encode() != digest
+    ):
+        raise ValueError(f"{path} is damaged: its SHA-256 is not the one that was written into it.")
+    try:
+        read = json.loads(metadata["gsac"])
+        if read["format"] != FORMAT:
+            raise ValueError(f"it has format {read['format']}, and this version reads {FORMAT}: install a newer gsac")
+        return Weights(
+            path,
+            read["algorithm"],
+            read["policy"],
+            space_from_json(read["observation_space"]),
+            space_from_json(read["action_space"]),
+            from_json(read["arguments"]),
+            dict(read["to_pass"]),
+            {name: int(read["counters"][name]) for name in ("num_timesteps", "_n_updates")},
+            tensors_from_bytes(whole),
+        )
+    except (KeyError, TypeError, AttributeError, RecursionError, SafetensorError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+        raise ValueError(f"{path} cannot be read: {reason}.") from None
+
+
+def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments, ``policy`` among them: those of the file, with the given ones in their place.
+
+    Of ``policy_kwargs`` and its like, only the entries that are given are replaced.
+
+    :raises ValueError: a model of another algorithm or with arguments of another class, or an argument that the file
+        cannot hold is not given
+    :raises TypeError: the constructor has no such argument
+    """
+    if weights.algorithm != _algorithm(kind):
+        raise ValueError(
+            f"{weights.path} holds a model of {weights.algorithm}: use {weights.algorithm}.from_weights(...)."
+        )
+    known = parameters(kind)
+    foreign = [name for name in weights.arguments if name not in known or name in NOT_ARGUMENTS]
+    if foreign:
+        raise ValueError(
+            f"{weights.path} has the argument {foreign[0]!r}, which {kind.__name__} does not take from a file: use the "
+            "version or the subclass that wrote it."
+        )
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"{kind.__name__} has no argument {unknown[0]!r}: it has {', '.join(known)}.")
+    missing = [name for name in weights.to_pass if not _is_given(name, given)]
+    if missing:
+        first = missing[0].split(".")
+        example = f"{first[0]}={{{first[1]!r}: ...}}" if len(first) > 1 else f"{first[0]}=..."
+        were = ", ".join(f"{name} (was {weights.to_pass[name]})" for name in missing)
+        raise ValueError(
+            f"{weights.path} was saved with what is no plain data: {were}. Pass it again, as in "
+            f"{kind.__name__}.from_weights(path, {example})."
+        )
+    stored = {"policy": weights.policy} | weights.arguments
+    merged = {
+        name: stored[name] | value if isinstance(value, dict) and isinstance(stored.get(name), dict) else value
+        for name, value in given.items()
+    }
+    return stored | merged
+
+
+def put_back(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ()) -> None:
+    """Gives the model the file's tensors and counters.
+
+    :param keep: names of tensors that stay as the model has them, whether it or the file has them or not
+    :raises ValueError: names, shapes or types of the tensors are not the model's; the model then stays as it is
+    """
+    targets = {name: tensor for name, tensor in tensors_of(model).items() if name not in keep}
+    differences = [f"{name} is missing" for name in targets.keys() - weights.tensors.keys()]
+    differences += [f"{name} is one too many" for name in weights.tensors.keys() - targets.keys() - {*keep}]
+    for name in targets.keys() & weights.tensors.keys():
+        ours, theirs = ((tuple(t.shape), t.dtype) for t in (targets[name], weights.tensors[name]))
+        if ours != theirs:
+            differences.append(f"{name} is {theirs} and not {ours}")
+    if differences:
+        more = f", and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise ValueError(
+            f"The tensors in {weights.path} do not fit the networks: {'; '.join(sorted(differences)[:3])}{more}. Pass no "
+            "other policy_kwargs than those of the saved model."
+        )
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(weights.tensors[name])
+    for name, count in weights.counters.items():
+        setattr(model, name, count)
+
+
+def tensors_of(model: BaseAlgorithm) -> dict[str, Tensor]:
+    """The policy's tensors and the entropy coefficient, by name; not copies."""
+    policy: Any = getattr(model.policy, "_orig_mod", model.policy)  # of a compiled one
+    variables = {name: reduce(getattr, name.split("."), model) for name in model._get_torch_save_params()[1]}
+    return {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()} | variables
+
+
+def parameters(kind: type[BaseAlgorithm]) -> list[str]:
+    """The names of the constructor's arguments; of the base class's as well, where it passes any on to that."""
+    names: dict[str, None] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            own = list(signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
+            names |= {p.name: None for p in own if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
+            if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in own):
+                break
+    return list(names)
+
+
+def _metadata(path: Path, whole: bytes) -> dict[str, str]:
+    """The strings beside the tensors.
+
+    :raises ValueError: the file is not of this package
+    """
+    size = int.from_bytes(whole[:8], "little")
+    try:
+        metadata = json.loads(whole[8 : 8 + size])["__metadata__"]
+        if not isinstance(metadata["gsac"], str) or len(metadata["sha256"]) != len(NO_DIGEST):
+            raise ValueError
+    except (ValueError, KeyError, TypeError, RecursionError):
+        what = "it is a zip file, which load() reads" if whole.startswith(b"PK") else "it is another file, or damaged"
+        raise ValueError(
+            f"{path} holds no model: {what if whole else 'it is empty'}. Pass a file that save_weights() wrote."
+        ) from None
+    return metadata
+
+
+def _plain(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments as JSON, and how those look that have no form in it."""
+    plain: dict[str, Any] = {}
+    to_pass: dict[str, str] = {}
+    for name, value in arguments.items():
+        try:
+            plain[name] = to_json(value)
+        except TypeError:
+            entries = value if isinstance(value, dict) and all(isinstance(key, str) for key in value) else {}
+            if not entries:
+                to_pass[name] = _described(value)
+                continue
+            plain[name] = {}
+            for key, entry in entries.items():
+                try:
+                    plain[name][key] = to_json(entry)
+                except TypeError:
+                    to_pass[f"{name}.{key}"] = _described(entry)
+    return plain, to_pass
+
+
+def _described(value: Any) -> str:
+    name = getattr(value, "__qualname__", None)
+    return f"{value.__module__}.{name}" if name else repr(value)
+
+
+def _is_given(name: str, given: dict[str, Any]) -> bool:
+    argument, _, entry = name.partition(".")
+    return argument in given and (not entry or entry in (given[argument] or {}))
+
+
+def _algorithm(kind: type[BaseAlgorithm]) -> str:
+    """The name of this package's class, also of a user's subclass of it."""
+    return next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("gsac."))
