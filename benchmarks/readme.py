@@ -32,10 +32,8 @@ from gsac.experiments import curves
 from gsac.experiments.run_file import RunFile
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (
-    ROOT / "README.md",
-    *(ROOT / "docs" / f"{name}.md" for name in ("estimators", "prioritized", "results", "speed", "tuning")),
-)
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+"""Every page whose tables are filled."""
 RESULTS = Path(__file__).parent / "results"
 
 
