@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gsac.checks import check_number, is_at_least_1
+
 Schedule = Callable[[float], float]
 """The remaining progress, from 1 to 0 -> the value."""
 
@@ -193,5 +195,6 @@ def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedu
 
 
 def _check_updates(updates: int | None) -> None:
-    if updates is not None and updates < 1:
-        raise ValueError(f"updates={updates} is not a number of updates: pass 1 or more, or None for the whole run.")
+    if updates is not None:
+        allowed = "a number of at least 1, or None for the whole run"
+        check_number("updates", updates, allowed, is_at_least_1, "100_000")

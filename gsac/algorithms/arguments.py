@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
+from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth, is_probability  # noqa: F401
 from gsac.learning.learner import LOG_ENT_COEF_RANGE
 from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
 
@@ -21,8 +18,6 @@ DEFAULT_INITIAL_ENT_COEF = 0.1
 
 TRIED_AT = tuple(1 - i / 20 for i in range(21))
 """The remaining progress at which the values of a schedule are checked."""
-
-AT_LEAST_1 = "a whole number of at least 1"
 
 NUMBERS: dict[str, tuple[str, Callable[[Any], bool], Any]] = {
     "buffer_size": (AT_LEAST_1, lambda value: value >= 1, 100_000),
@@ -43,34 +38,9 @@ def is_temperature(value: float) -> bool:
     return 0 < value < math.inf
 
 
-def is_probability(value: float) -> bool:
-    """Within [0, 1]."""
-    return 0 <= value <= 1
-
-
 def is_learning_rate(value: float) -> bool:
     """At least 0 and finite."""
     return 0 <= value < math.inf
-
-
-def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
-    """Refuses what is not a number, or not one for which ``holds`` is true; whole numbers only if the example is one.
-
-    :raises TypeError: not a number, or not a whole one
-    :raises ValueError: a number outside of what is allowed
-    """
-    kind = numbers.Integral if isinstance(example, int) else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
-        whole = "whole " if kind is numbers.Integral else ""
-        raise TypeError(f"{name}={value!r} is not a {whole}number: pass {allowed}, such as {name}={example}.")
-    if not holds(value):
-        raise ValueError(f"{name}={value!r} is out of range: pass {allowed}, such as {name}={example}.")
-
-
-def check_truth(name: str, value: Any) -> None:
-    """:raises TypeError: neither True nor False"""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is no truth value: pass True or False.")
 
 
 def check_train_freq(train_freq: Any, n_envs: int) -> None:
@@ -86,15 +56,6 @@ def check_train_freq(train_freq: Any, n_envs: int) -> None:
             f"train_freq={train_freq!r} counts the episodes of one environment, and there are {n_envs}: pass a number of "
             "steps, such as train_freq=16, or one environment."
         )
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """:raises ValueError: not one of the choices"""
-    choices = list(choices)
-    if value not in choices:
-        close = get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{name}={value!r} is unknown.{hint} Pass one of {', '.join(map(repr, choices))}.")
 
 
 def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:

@@ -15,6 +15,8 @@ from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 
+from gsac.checks import check_number
+
 LONG = 10_000
 """Steps of an episode that make one ask whether it ends."""
 
@@ -85,17 +87,14 @@ class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
 def _numbers_of_bins(bins: int | Sequence[int], shape: tuple[int, ...], n: int) -> list[int]:
     """One for each of the ``n`` entries."""
     numbers: list[Any] = list(bins) if isinstance(bins, Sequence | np.ndarray) and np.ndim(bins) > 0 else [bins] * n
-    if any(isinstance(number, bool) or not isinstance(number, int | np.integer) for number in numbers):
-        raise TypeError(
-            f"bins={bins!r} is not a number of values: pass a whole number, or one for each entry, such as bins=7."
-        )
     if len(numbers) != n:
         raise ValueError(
             f"bins={bins!r} has {len(numbers)} numbers, and an action of the shape {shape} has {n} entries: pass one "
             "number for each, or one for all, such as bins=7."
         )
-    if any(number < 2 for number in numbers):
-        raise ValueError(f"bins={bins!r} leaves nothing to choose: pass at least 2, both ends, such as bins=7.")
+    for i, number in enumerate(numbers):
+        name = f"bins[{i}]" if number is not bins else "bins"
+        check_number(name, number, "a whole number of at least 2, both ends", lambda number: number >= 2, 7)
     return [int(number) for number in numbers]
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from gsac.checks import did_you_mean
 from gsac.estimators.base import ActionValue, Estimator
 from gsac.estimators.exact import expected, local_expectation
 from gsac.estimators.pathwise import GumbelRao, gumbel_softmax, reinmax, straight_through, straight_through_gumbel
@@ -69,9 +69,7 @@ def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
             return straight_through if linear else gumbel_softmax
         name, _, settings = estimator.partition(":")
         if name not in ESTIMATORS:
-            close = get_close_matches(name, ESTIMATORS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"estimator={estimator!r} is unknown.{hint} Pass {names}")
+            raise ValueError(f"estimator={estimator!r} is unknown.{did_you_mean(name, ESTIMATORS)} Pass {names}")
         return _configured(estimator, ESTIMATORS[name], settings) if settings else ESTIMATORS[name]
     if not callable(estimator):
         raise TypeError(f"estimator={estimator!r} is neither a name nor a function. Pass {names}")

@@ -32,15 +32,6 @@ class Estimator(Protocol):
         ...
 
 
-def check_samples(samples: int, least: int, example: str) -> None:
-    """:raises ValueError: not a whole number, or below ``least``"""
-    if isinstance(samples, bool) or not isinstance(samples, int):
-        raise ValueError(f"samples={samples!r} is not a whole number: pass {least} or more, such as {example}.")
-    if samples < least:
-        why = "leaves none for the baseline" if least == 2 else "is out of range"
-        raise ValueError(f"samples={samples} {why}: pass {least} or more, such as {example}.")
-
-
 def neighbours(q: ActionValue, action: Tensor, groups: Groups) -> Tensor:
     """The value of ``action`` with one group's choice changed to each of its classes in turn, without a gradient.
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from gsac.estimators.base import ActionValue, check_samples
+from gsac.checks import AT_LEAST_1, check_number, is_at_least_1
+from gsac.estimators.base import ActionValue
 from gsac.functional import relaxation
 from gsac.functional.categorical import FactorisedCategorical
 
@@ -47,7 +48,7 @@ class GumbelRao:
     samples: int = 16
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=1, example="GumbelRao(samples=16)")
+        check_number("samples", self.samples, AT_LEAST_1, is_at_least_1, 16)
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
         """As every estimator."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gsac.estimators.base import ActionValue, check_samples, joint
+from gsac.checks import check_choice, check_number
+from gsac.estimators.base import ActionValue, joint
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.losses import policy_gradient
 from gsac.functional.relaxation import straight_through
@@ -32,9 +33,7 @@ class Reinforce:
     baseline: str = "sample"
 
     def __post_init__(self) -> None:
-        if self.baseline not in BASELINES:
-            names = ", ".join(map(repr, BASELINES))
-            raise ValueError(f"baseline={self.baseline!r} is unknown: pass one of {names}.")
+        check_choice("baseline", self.baseline, BASELINES)
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
         """As every estimator."""
@@ -65,7 +64,8 @@ class RLOO:
     samples: int = 4
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=2, example="RLOO(samples=4)")
+        allowed = "a whole number of at least 2, as the baseline is the mean of the others"
+        check_number("samples", self.samples, allowed, lambda value: value >= 2, 4)
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
         """As every estimator."""

@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from gsac.checks import AT_LEAST_1, check_choice, check_number, is_at_least_1
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import HEADS, fitting_head
@@ -85,15 +86,10 @@ class GSACPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        if isinstance(n_critics, bool) or not isinstance(n_critics, int | np.integer) or n_critics < 1:
-            raise ValueError(
-                f"n_critics={n_critics!r} critics cannot be built: pass a whole number of at least 1, such as 2."
-            )
+        check_number("n_critics", n_critics, AT_LEAST_1, is_at_least_1, 2)
+        check_choice("critic_head", critic_head, ("auto", *HEADS))
         if isinstance(activation_fn, str):
             raise TypeError(f"activation_fn={activation_fn!r} is no class of modules: pass one, such as torch.nn.Tanh.")
-        if critic_head not in ("auto", *HEADS):
-            names = ", ".join(map(repr, ("auto", *HEADS)))
-            raise ValueError(f"critic_head={critic_head!r} is unknown: pass one of {names}.")
         self.net_arch = [64, 64] if net_arch is None else net_arch
         self.activation_fn = activation_fn
         self.n_critics = int(n_critics)

@@ -5,12 +5,13 @@ Sutton & Barto 2018, "Reinforcement Learning: An Introduction", section 7.1, htt
 
 from __future__ import annotations
 
-import numbers
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from gsac.checks import AT_LEAST_1, check_number, is_at_least_1, is_probability
 
 
 class Summed(NamedTuple):
@@ -49,16 +50,10 @@ def check_steps(n_steps: int, gamma: float, optimize_memory_usage: bool) -> None
     :raises TypeError: an argument of another kind
     :raises ValueError: an argument out of its range, or next observations are needed that are not stored
     """
-    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
-        raise TypeError(f"n_steps={n_steps!r} is not a whole number: pass 1, 2, ..., such as n_steps=3.")
-    if n_steps < 1:
-        raise ValueError(f"n_steps={n_steps!r} is out of range: pass 1, 2, ..., such as n_steps=3.")
+    check_number("n_steps", n_steps, AT_LEAST_1, is_at_least_1, 3)
+    check_number("gamma", gamma, "a number within [0, 1]", is_probability, 0.99)
     if n_steps > 1 and optimize_memory_usage:
         raise ValueError(
             f"n_steps={n_steps} needs the next observations that optimize_memory_usage=True leaves out: pass "
             "n_steps=1 or optimize_memory_usage=False."
         )
-    if isinstance(gamma, bool) or not isinstance(gamma, numbers.Real):
-        raise TypeError(f"gamma={gamma!r} is not a number: pass one within [0, 1], such as gamma=0.99.")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma={gamma!r} is out of range: pass a number within [0, 1], such as gamma=0.99.")

@@ -6,7 +6,6 @@ Schaul et al. 2016, Prioritized Experience Replay, https://arxiv.org/abs/1511.05
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
+from gsac.checks import check_number, is_probability
 from gsac.replay.n_step import check_steps
 from gsac.replay.sum_tree import SumTree
 from gsac.schedules import Schedule, as_schedule
@@ -98,8 +98,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 "replay_buffer_class=PrioritizedDictReplayBuffer."
             )
         check_steps(n_steps, gamma, optimize_memory_usage)
-        _check("alpha", alpha, "within [0, 1]", _is_share(alpha), 0.6)
-        _check("epsilon", epsilon, "above 0", _is_number(epsilon) and 0 < epsilon < math.inf, 1e-6)
+        check_number("alpha", alpha, "a number within [0, 1]", is_probability, 0.6)
+        check_number("epsilon", epsilon, "a number above 0", lambda value: 0 < value < math.inf, 1e-6)
         super().__init__(
             buffer_size,
             observation_space,
@@ -124,7 +124,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     @beta.setter
     def beta(self, value: float) -> None:
-        _check("beta", value, "within [0, 1], or a schedule of such", _is_share(value), "'linear:0.4:1'")
+        allowed = "a number within [0, 1], or a schedule of such"
+        check_number("beta", value, allowed, is_probability, "'linear:0.4:1'")
         self._beta = float(value)
 
     def reset(self) -> None:
@@ -220,18 +221,3 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
 class PrioritizedDictReplayBuffer(PrioritizedReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """:class:`PrioritizedReplayBuffer` for ``Dict`` observations."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
-def _check(name: str, value: Any, allowed: str, holds: bool, example: Any) -> None:
-    if not _is_number(value):
-        raise TypeError(f"{name}={value!r} is not a number: pass one {allowed}, such as {name}={example}.")
-    if not holds:
-        raise ValueError(f"{name}={value!r} is out of range: pass a number {allowed}, such as {name}={example}.")
