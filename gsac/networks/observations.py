@@ -14,7 +14,7 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
-from gsac.functional.groups import Groups, kept
+from gsac.functional.groups import Groups, constant_tensor
 from gsac.spaces.codec import UnsupportedSpaceError
 
 READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
@@ -69,7 +69,7 @@ def _one_hot(groups: Groups, start: tuple[int], classes: Tensor) -> Tensor:
 def _one_hots(groups: Groups, start: tuple[int, ...], classes: Tensor) -> Tensor:
     """[B, G] -> [B, D]"""
     classes = classes.long()
-    return groups.one_hot(classes - kept(start, classes.device) if any(start) else classes)
+    return groups.one_hot(classes - constant_tensor(start, classes.device) if any(start) else classes)
 
 
 def _numbers(observations: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from gsac.functional.groups import Groups, kept
+from gsac.functional.groups import Groups, constant_tensor
 
 
 class UnsupportedSpaceError(ValueError, AssertionError):
@@ -105,7 +105,7 @@ class ActionCodec:
         return allowed
 
     def _start(self, device: torch.device) -> Tensor | int:
-        return kept(self.start, device) if any(self.start) else 0
+        return constant_tensor(self.start, device) if any(self.start) else 0
 
 
 def _flat_multi_discrete(space: spaces.MultiDiscrete) -> str:
