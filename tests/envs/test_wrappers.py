@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from gsac import GSAC
 from gsac.envs import wrappers
-from gsac.envs.wrappers import DiscretizeAction, ToldEpisodes, wrap
+from gsac.envs.wrappers import DiscretizeAction, EpisodeStatistics, wrap
 from gsac.experiments.run import evaluate_model, make_envs
 
 
@@ -259,12 +259,12 @@ def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return(
     car = make_envs("MountainCar-v0", 1, 0, cut[1:])
     assert evaluate_model(GSAC("MlpPolicy", car), car, 2, deterministic=True).returns == [-30, -30]
     with pytest.raises(ValueError, match="has no Monitor: wrap Monitor"):
-        ToldEpisodes(gymnasium.make("CartPole-v1"))
+        EpisodeStatistics(gymnasium.make("CartPole-v1"))
 
 
 @pytest.mark.parametrize("limit", [None, {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1_000}}])
 def test_an_episode_without_an_end_is_told_once(limit, monkeypatch):
-    monkeypatch.setattr(wrappers, "LONG", 30)
+    monkeypatch.setattr(wrappers, "WARN_AFTER_STEPS", 30)
     env = make_envs("CliffWalking-v1", 1, 0, limit)
     env.reset()
     with warnings.catch_warnings(record=True) as caught:
