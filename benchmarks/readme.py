@@ -143,6 +143,14 @@ def compare_cartpole() -> str:
     return curves.table(runs, threshold=475.0).rstrip()
 
 
+def front_page() -> str:
+    """The README's table: a few problems of each kind, and the algorithms that most people know."""
+    columns = (returns_rows.OURS, "GSAC, defaults", "SDSAC", "DQN", "PPO", "SAC, continuous actions")
+    shown = ("CartPole-v1", "LunarLander-v3", "MountainCar-v0", "Breakout", "Asterix")
+    shown += ("BipedalWalker-v3, 7 bins", "HalfCheetah-v5, 7 bins", "Pairs, MultiBinary(40)")
+    return returns_report.compact(returns_rows.load(), columns, shown)
+
+
 def how_landers_end() -> str:
     return landings.markdown(RunFile(landings.RESULTS).read())
 
@@ -155,7 +163,7 @@ def sb3_suite() -> str:
         f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC in the place of\n"
         "DQN, SAC, A2C and QRDQN, with five classes for each number where the environment has `Box` actions: "
         f"{counts['passed']} of the\n{counts['run']} cases that apply pass. "
-        f"{counts['not applicable']} others do not apply, and [the script](benchmarks/sb3_suite.py) gives the reason for each."
+        f"{counts['not applicable']} others do not apply, and [the script](../benchmarks/sb3_suite.py) gives the reason for each."
     )
 
 
@@ -164,7 +172,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "reinforce": reinforce_returns,
     "update_cost": cost_of_columns,
     "update_cost_groups": cost_of_groups,
-    "update_speed": partial(step_speed.on_each_machine, step_speed.update_table, all_threads=False),
     "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
     "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
     "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
@@ -187,6 +194,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "prioritized_gsac": prioritized.gsac_table,
     "returns_bars": returns_report.bars,
     "returns_compact": returns_report.compact_table,
+    "returns_front": front_page,
     "returns_normalized": returns_report.normalized,
     "returns_estimators": returns_report.estimators,
     "returns_search": returns_search.tried,
