@@ -1,35 +1,83 @@
-"""The README's commands and code are those that work."""
+"""README and docs/: their code runs, their commands parse, their links lead somewhere, and what they name exists."""
 
+import ast
+import importlib
 import re
 import shlex
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import readme
 from gymnasium import spaces
+from markdown_it import MarkdownIt
 from problems import Allowed
+from stable_baselines3.common.logger import KVWriter, Logger
 
 import gsac
 from gsac.algorithms.reinforce import BASELINES
 from gsac.cli import main as cli
+from gsac.envs.wrappers import DiscretizeAction
+from gsac.estimators import resolve_estimator, score
+from gsac.experiments.presets import preset, read
+from gsac.experiments.run import Run
+from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES
 from gsac.networks.heads import HEADS
+from gsac.schedules import parse_schedule
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+MEASURED = {"results.md", "speed.md", "estimators-measured.md"}
+MANUAL = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in MEASURED]
+TARGETS = ("mode", "mean", "soft")
 
 
-TEXTS = "".join(document.read_text() for document in readme.DOCUMENTS)
+def named(page):
+    return str(page.relative_to(ROOT))
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", TEXTS, re.DOTALL)
+def tokens(page):
+    """All of a page's tokens of Markdown, those within lines included."""
+    for token in MarkdownIt().enable("table").parse(page.read_text()):
+        yield token
+        yield from token.children or ()
+
+
+def blocks(page, language):
+    return [token.content for token in tokens(page) if token.type == "fence" and token.info == language]
+
+
+def inline_code(page):
+    return [token.content for token in tokens(page) if token.type == "code_inline"]
+
+
+def links(page):
+    for token in tokens(page):
+        if token.type in ("link_open", "image"):
+            yield token.attrs["href" if token.type == "link_open" else "src"]
+
+
+def anchors(page):
+    """The names by which GitHub links to a page's headings."""
+    for token, content in pairwise(MarkdownIt().enable("table").parse(page.read_text())):
+        if token.type == "heading_open":
+            text = "".join(child.content for child in content.children)
+            yield re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-")
 
 
 def commands(start):
-    lines = (line.split("  #")[0].strip() for block in blocks("bash") for line in block.splitlines())
+    lines = (
+        line.split("  #")[0].strip()
+        for page in readme.DOCUMENTS
+        for block in blocks(page, "bash")
+        for line in block.splitlines()
+    )
     return [line for line in lines if line.startswith(start)]
+
+
+PYTHON = [(page, code) for page in readme.DOCUMENTS for code in blocks(page, "python")]
 
 
 def trained_with_masks():
@@ -38,8 +86,8 @@ def trained_with_masks():
     return {"model": gsac.GSAC("MlpPolicy", env), "env": env, "observation": observation}
 
 
-@pytest.mark.parametrize("code", blocks("python"), ids=lambda code: code.strip().splitlines()[-1])
-def test_python_runs(code, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("page", "code"), PYTHON, ids=[named(page) for page, _ in PYTHON])
+def test_python_runs(page, code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(
         code.replace("15_000", "1_200").replace("tuned.total_timesteps", "1_200"),
@@ -47,31 +95,210 @@ def test_python_runs(code, tmp_path, monkeypatch):
     )
 
 
+def test_the_readme_fits_on_two_screens():
+    assert len(README.read_bytes()) <= 8192
+
+
+def test_the_readme_has_ten_lines_of_python():
+    (code,) = blocks(README, "python")
+    assert len([line for line in code.splitlines() if line]) <= 10
+
+
 def test_ci_runs_the_readmes_test_command_as_it_stands():
-    (command,) = [line for line in commands("pip install") if "[test]" in line]
+    (command,) = {line for block in blocks(README, "bash") for line in block.splitlines() if "[test]" in line}
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_train_and_evaluate_commands_are_understood():
+def commands_of_ours():
     lines = [line for block in commands("pip install") + commands("gsac ") for line in block.split(" && ")]
-    lines = [line for line in lines if line.startswith("gsac ")]
-    assert len(lines) >= 3
+    yield from (line for line in lines if line.startswith("gsac "))
+    for page in readme.DOCUMENTS:
+        for code in inline_code(page):
+            if re.match(r"gsac \w+ (--resume )?(ENV|FOLDER|\w+-v\d)", code) and "--help" not in code:
+                yield code.replace("ENV", "CartPole-v1")
+
+
+def test_commands_are_understood():
+    lines = list(commands_of_ours())
+    assert len(lines) >= 20
     for line in lines:
         cli.parse(shlex.split(line)[1:])
 
 
-def test_every_argument_and_value_that_it_names_exists():
-    names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## Temperature")[1].split("## Command line")[0]))
-    kinds = (gsac.GSAC, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer)
-    arguments = {name for kind in kinds for name in signature(kind.__init__).parameters}
-    assert names <= arguments | {"auto", *gsac.ESTIMATORS, *HEADS, *MODES}
-    assert {*gsac.ESTIMATORS, *MODES} <= names
+def test_programs_that_pages_name_exist():
+    spans = [code for page in readme.DOCUMENTS for code in (*inline_code(page), *blocks(page, "bash"))]
+    programs = {program for code in spans for program in re.findall(r"python ([\w/]+\.py)", code)}
+    assert len(programs) >= 5
+    assert [program for program in programs if not (ROOT / program).exists()] == []
 
 
-def test_every_argument_and_baseline_of_reinforce_that_it_names_exists():
-    names = set(re.findall(r'`"?([a-z_]+)"?`', README.split("## REINFORCE")[1].split("## Results")[0]))
-    assert names <= {*signature(gsac.REINFORCE.__init__).parameters, *BASELINES}
-    assert set(BASELINES) <= names
+def test_files_and_modules_that_pages_name_exist():
+    for page in readme.DOCUMENTS:
+        for code in inline_code(page):
+            if re.fullmatch(r"(gsac|tests|benchmarks|examples|docs)/[\w/.]*", code):
+                assert (ROOT / code).exists(), f"{named(page)}: {code}"
+            if re.fullmatch(r"gsac(\.\w+)+", code):
+                module, _, name = code.rpartition(".")
+                assert hasattr(importlib.import_module(module), name) or importlib.import_module(code), code
+
+
+@pytest.mark.parametrize("page", readme.DOCUMENTS, ids=named)
+def test_links_lead_somewhere(page):
+    for link in links(page):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{link}: there is no such file"
+        assert not anchor or anchor in set(anchors(there)), f"{link}: {there.name} has no such heading"
+
+
+def test_every_page_is_in_a_table_of_contents():
+    for page in (ROOT / "docs").rglob("*.md"):
+        contents = page.parent / "README.md"
+        if page != contents:
+            assert page.name in {link.partition("#")[0] for link in links(contents)}, (
+                f"{contents} does not link to {page}"
+            )
+
+
+@pytest.mark.parametrize("page", readme.DOCUMENTS, ids=named)
+def test_headings_have_anchors_of_their_own(page):
+    found = list(anchors(page))
+    assert len(found) == len(set(found))
+
+
+def defaults_of(page, heading):
+    """Argument -> default, from the table below the heading; None where there is no default."""
+    section = page.read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (?:`(.*?)`)? *\|", section, re.MULTILINE)
+    return {name: ast.literal_eval(default) if default else None for name, default in rows}
+
+
+@pytest.mark.parametrize(("heading", "algorithm"), [("GSAC", gsac.GSAC), ("REINFORCE arguments", gsac.REINFORCE)])
+def test_every_argument_is_listed_with_its_default(heading, algorithm):
+    arguments = {
+        name: None if parameter.default is parameter.empty else parameter.default
+        for name, parameter in signature(algorithm.__init__).parameters.items()
+        if name != "self" and not name.startswith("_")
+    }
+    assert defaults_of(ROOT / "docs" / "arguments.md", heading) == arguments
+
+
+def is_value(text):
+    """Whether some argument takes this string."""
+    if text in {
+        "auto",
+        *HEADS,
+        *MODES,
+        *TARGETS,
+        *BASELINES,
+        *score.BASELINES,
+        *Q_AGGREGATIONS,
+        *gsac.GSAC.policy_aliases,
+    }:
+        return True
+    if re.fullmatch(r"auto_[\d.]+", text):
+        return True
+    for understood in (lambda: resolve_estimator(text, linear=True), lambda: parse_schedule(text)):
+        try:
+            understood()
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+@pytest.mark.parametrize("page", MANUAL, ids=named)
+def test_values_that_a_page_names_exist(page):
+    values = {code.strip('"') for code in inline_code(page) if re.fullmatch(r'"[^"]*"', code)}
+    values |= {value for code in inline_code(page) for value in re.findall(r'[=:] ?"([^"]*)"', code)}
+    placeholders = {value for value in values if re.search(r"\b(START|END|V|A)\b", value)}
+    assert [value for value in values - placeholders if not is_value(value)] == []
+
+
+KNOWN = {*gsac.ESTIMATORS, "evaluate_policy", "reward_threshold", "slope_annealed"}
+for _kind in (
+    *(gsac.GSAC, gsac.REINFORCE, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer, gsac.Checkpoint, gsac.resume, Run),
+    *(gsac.GSAC.learn, gsac.GSAC.predict, gsac.GSAC.from_weights, gsac.GradientDiagnostics, DiscretizeAction),
+    *(gsac.RLOO, gsac.Mixed, gsac.Reinforce, gsac.MlpPolicy.predict),
+):
+    KNOWN |= signature(_kind).parameters.keys()
+
+
+@pytest.mark.parametrize("page", readme.DOCUMENTS, ids=named)
+def test_arguments_that_a_page_names_exist(page):
+    names = {code for code in inline_code(page) if re.fullmatch(r"[a-z]+(_[a-z]+)+", code)}
+    names |= {
+        name
+        for code in inline_code(page)
+        if "python " not in code
+        for name in re.findall(r"(?<![\w.-])([a-z_]+)=", code)
+    }
+    assert names <= KNOWN
+
+
+class Keys(KVWriter):
+    """Remembers under which names something was logged."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def write(self, key_values, key_excluded, step=0):
+        self.seen |= key_values.keys()
+
+    def close(self):
+        pass
+
+
+def test_keys_of_the_log_that_pages_name_are_logged():
+    keys = Keys()
+    model = gsac.GSAC("MlpPolicy", "CartPole-v1", bound_targets=True, learning_starts=50, seed=0)
+    model.set_logger(Logger(None, [keys]))
+    model.learn(300, log_interval=1, callback=gsac.GradientDiagnostics(every=100, samples=2))
+    named_keys = {
+        code for page in MANUAL for code in inline_code(page) if re.fullmatch(r"(train|rollout|gradient)/\w+", code)
+    }
+    assert len(named_keys) >= 5
+    assert named_keys <= keys.seen
+
+
+def test_every_estimator_head_mode_target_and_baseline_is_documented():
+    text = {page.name: "\n".join(inline_code(page)) for page in MANUAL}
+    for page, names in (
+        ("estimators.md", (*gsac.ESTIMATORS, *HEADS)),
+        ("acceleration.md", ("auto", *MODES)),
+        ("entropy.md", TARGETS),
+        ("reinforce.md", BASELINES),
+    ):
+        assert [name for name in names if f'"{name}"' not in text[page]] == []
+
+
+def test_every_argument_of_the_policy_and_of_prioritised_replay_is_documented():
+    for page, kind in (("estimators.md", gsac.MlpPolicy), ("replay.md", gsac.PrioritizedReplayBuffer)):
+        names = signature(kind).parameters.keys() - {
+            "lr_schedule",
+            "observation_space",
+            "action_space",
+            "device",
+            "n_envs",
+        }
+        text = " ".join(inline_code(ROOT / "docs" / page))
+        assert [name for name in names if name not in text] == []
+
+
+def test_every_preset_is_named():
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    for name in read().keys() - {"default"}:
+        preset(name)
+        assert name.removeprefix("gsac/MinAtar-").removesuffix("-v1") in text, name
+
+
+def test_every_room_is_described():
+    described = set(inline_code(ROOT / "docs" / "development.md"))
+    for path in (ROOT / "gsac").iterdir():
+        if path.name not in ("__init__.py", "__pycache__", "py.typed"):
+            assert f"gsac/{path.name}{'/' if path.is_dir() else ''}" in described, path
 
 
 def test_the_constraints_hold_every_dependency():
@@ -83,17 +310,11 @@ def test_the_constraints_hold_every_dependency():
     assert {re.match(r"[\w-]+", name)[0].lower() for name in re.findall(r'"([^"]+)"', listed)} <= pinned
 
 
-@pytest.mark.parametrize("document", readme.DOCUMENTS, ids=lambda path: path.name)
-def test_the_tables_are_those_of_the_result_files(document):
-    assert readme.filled(document.read_text()) == document.read_text()
+@pytest.mark.parametrize("page", readme.DOCUMENTS, ids=named)
+def test_the_tables_are_those_of_the_result_files(page):
+    assert readme.filled(page.read_text()) == page.read_text()
 
 
 def test_every_table_is_shown():
-    shown = "".join(document.read_text() for document in readme.DOCUMENTS)
+    shown = "".join(page.read_text() for page in readme.DOCUMENTS)
     assert [name for name in readme.TABLES if f"<!-- {name} -->" not in shown] == []
-
-
-def test_every_file_that_a_document_links_to_is_there():
-    for document in readme.DOCUMENTS:
-        for link in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-            assert link.startswith("https://") or (document.parent / link).exists(), link
