@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -309,9 +308,7 @@ def build(problem: Problem, settings: Settings, seed: int, n_eval_envs: int) -> 
 
 def configuration(settings: Settings) -> dict[str, Any]:
     """All arguments of the constructor, those that have their defaults as well; of the policy's, GSAC's alone."""
-    parameters = inspect.signature(ALGORITHMS[settings.algo].__init__).parameters
-    complete = {name: p.default for name, p in parameters.items() if name not in defaults.NOT_SETTINGS}
-    complete |= settings.arguments
+    complete = defaults.default_settings(ALGORITHMS[settings.algo]) | settings.arguments
     if settings.algo == "gsac":
         usual = defaults.configuration("")["policy_kwargs"]
         complete["policy_kwargs"] = usual | settings.arguments.get("policy_kwargs", {})

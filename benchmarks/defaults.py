@@ -28,20 +28,10 @@ from typing import Any
 
 import problems  # noqa: F401  registers its environments
 
+from gsac.algorithms.arguments import described, parameters
 from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "defaults.jsonl"
-NOT_SETTINGS = {
-    "self",
-    "policy",
-    "env",
-    "stats_window_size",
-    "tensorboard_log",
-    "verbose",
-    "seed",
-    "device",
-    "_init_setup_model",
-}
 N_EVALUATIONS = 10
 EPISODES = 20
 FIRST_TUNING_SEED = 100
@@ -49,11 +39,16 @@ FIRST_TUNING_SEED = 100
 PLAIN: dict[str, Any] = {
     "noise_duration": 1,
     "epsilon": 0,
-    "deterministic_target": False,
+    "target": "mean",
     "target_entropy": "auto_0.3",
 }
 """Training on samples of the policy alone, with a steady entropy and targets at its average: GSAC as it was before these had
 other defaults, with which estimators and replay buffers are compared."""
+
+
+def default_settings(algorithm: type) -> dict[str, Any]:
+    """The defaults of the constructor's arguments that change what is learned."""
+    return {name: p.default for name, p in parameters(algorithm).items() if described(name).setting}
 
 
 def configuration(variation: str) -> dict[str, Any]:
@@ -61,8 +56,7 @@ def configuration(variation: str) -> dict[str, Any]:
     from gsac import GSAC
     from gsac.networks.policies import GSACPolicy
 
-    parameters = inspect.signature(GSAC.__init__).parameters
-    config = {name: p.default for name, p in parameters.items() if name not in NOT_SETTINGS}
+    config = default_settings(GSAC)
     policy = inspect.signature(GSACPolicy.__init__).parameters
     config["policy_kwargs"] = {
         name: policy[name].default for name in ("net_arch", "n_critics", "critic_head", "critic_layer_norm")

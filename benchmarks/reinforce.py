@@ -12,7 +12,6 @@ middle of an update's episodes if need be.
 from __future__ import annotations
 
 import argparse
-import inspect
 import statistics
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,7 @@ def configuration(variation: str) -> dict[str, Any]:
     """All settings: the constructor's defaults, and what the variation changes in them."""
     from gsac import REINFORCE
 
-    parameters = inspect.signature(REINFORCE.__init__).parameters
-    config = {name: p.default for name, p in parameters.items() if name not in defaults.NOT_SETTINGS}
+    config = defaults.default_settings(REINFORCE)
     config["policy_kwargs"] = {"net_arch": [64, 64]}  # SB3's own default
     return defaults.changed(config, variation)
 

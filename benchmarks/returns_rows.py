@@ -12,6 +12,7 @@ from typing import Any
 import defaults
 import numpy as np
 
+from gsac.algorithms.arguments import upgraded
 from gsac.experiments.run_file import RunFile
 
 RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
@@ -136,8 +137,8 @@ def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def identity(row: dict[str, Any]) -> str:
     """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
-    before = BEFORE if row["algo"] == "gsac" else {}
-    complete = row | {"configuration": before | row.get("configuration", {})}
+    configuration = row.get("configuration", {})
+    complete = row | {"configuration": BEFORE | upgraded(configuration) if row["algo"] == "gsac" else configuration}
     return json.dumps({name: complete.get(name) for name in IDENTITY}, sort_keys=True, default=str)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import inspect
 import json
 import math
 import os
@@ -81,8 +80,7 @@ def settings(algo: str, variation: str = "") -> dict[str, Any]:
 
     Learning rates and exploration of published settings end with the steps that they were made for.
     """
-    parameters = inspect.signature(ALGORITHMS[algo].__init__).parameters
-    config = {name: p.default for name, p in parameters.items() if name not in defaults.NOT_SETTINGS} | {"n_envs": 1}
+    config = defaults.default_settings(ALGORITHMS[algo]) | {"n_envs": 1}
     steps, source = BUDGET, SOURCES.get(algo, "")
     if algo == "gsac":
         usual = defaults.configuration("")

@@ -16,7 +16,7 @@ from problems import Allowed
 from stable_baselines3.common.logger import KVWriter, Logger
 
 import gsac
-from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.arguments import BASELINES
 from gsac.cli import main as cli
 from gsac.envs.wrappers import DiscretizeAction
 from gsac.estimators import resolve_estimator, score

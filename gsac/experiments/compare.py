@@ -9,7 +9,6 @@ import time
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import gymnasium
@@ -18,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, sync_envs_normalization
 
-from gsac.algorithms.arguments import check_choice
+from gsac.algorithms.arguments import check_choice, described, names, parameters
 from gsac.estimators import ESTIMATORS
 from gsac.experiments import run as experiment
 from gsac.experiments.peers import PEERS, Settings, peer_arguments, peer_settings, with_fitting_extractor
@@ -26,9 +25,6 @@ from gsac.experiments.processes import Failure, run_in_processes
 from gsac.experiments.run_file import RunFile
 
 N_FINAL_EPISODES = 20
-SET_BY_THE_COMPARISON = {"self", "policy", "env", "seed", "device", "_init_setup_model"}
-WITHOUT_EFFECT = {"stats_window_size", "tensorboard_log", "verbose"}
-"""Constructor arguments that change what is shown, not what is learned."""
 
 IDENTITY = ("env", "algo", "seed", "total_timesteps", "eval_episodes", "settings")
 """The entries of a run's line that tell it from other runs."""
@@ -64,11 +60,10 @@ class Job:
     def described(self) -> dict[str, Any]:
         """The first half of the run's line: everything that is known beforehand."""
         settings = self.contender.settings
-        parameters = signature(algorithms()[self.contender.algo].__init__).parameters
         arguments = {
             name: settings.arguments.get(name, parameter.default)
-            for name, parameter in parameters.items()
-            if name not in SET_BY_THE_COMPARISON | WITHOUT_EFFECT
+            for name, parameter in parameters(algorithms()[self.contender.algo]).items()
+            if described(name).setting
         }
         return {
             "label": self.contender.label,
@@ -130,7 +125,7 @@ def contenders(
         if not isinstance(given, dict):
             raise ValueError(f'arguments of {algo}={given!r}: write them as in {{"{algo}": {{"gamma": 0.98}}}}.')
         for name in given:
-            allowed = signature(algorithms()[algo].__init__).parameters.keys() - SET_BY_THE_COMPARISON
+            allowed = names(algorithms()[algo], lambda argument: not argument.set_by_runner)
             check_choice(f"arguments of {algo}", name, sorted(allowed))
     found = []
     for algo in algos:
