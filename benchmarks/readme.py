@@ -206,11 +206,29 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+TODAYS = {
+    r"\bentropy_in_target=[Tt]rue": "target=soft",
+    r"\bdeterministic_target=[Tt]rue": "target=mode",
+    r"\b(deterministic|entropy_in)_target=[Ff]alse": "target=mean",
+}
+"""Arguments of version 0.1.0, which result files hold, in today's words. No run names both."""
+
+
+def with_todays_names(table: str) -> str:
+    """
+    >>> with_todays_names("defaults, deterministic_target=False, gamma=0.9")
+    'defaults, target=mean, gamma=0.9'
+    """
+    for old, new in TODAYS.items():
+        table = re.sub(old, new, table)
+    return table
+
+
 def filled(text: str) -> str:
     """The text with the table between each pair of marks, ``<!-- name -->`` and ``<!-- end -->``, made anew."""
     return re.sub(
         r"(<!-- (?!end)(\w+) -->\n).*?(<!-- end -->)",
-        lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}",
+        lambda place: f"{place[1]}{with_todays_names(TABLES[place[2]]())}\n{place[3]}",
         text,
         flags=re.DOTALL,
     )

@@ -14,16 +14,17 @@ from gymnasium import spaces
 from markdown_it import MarkdownIt
 from problems import Allowed
 from stable_baselines3.common.logger import KVWriter, Logger
+from test_architecture import ROOMS
 
 import gsac
-from gsac.algorithms.arguments import BASELINES
+from gsac.algorithms.arguments import ARGUMENTS, BASELINES
 from gsac.cli import main as cli
 from gsac.envs.wrappers import DiscretizeAction
 from gsac.estimators import resolve_estimator, score
 from gsac.experiments.presets import preset, read
 from gsac.experiments.run import Run
-from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES
+from gsac.learning.learner import TARGETS
 from gsac.networks.heads import HEADS
 from gsac.schedules import parse_schedule
 
@@ -31,7 +32,6 @@ ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 MEASURED = {"results.md", "speed.md", "estimators-measured.md"}
 MANUAL = [page for page in sorted((ROOT / "docs").glob("*.md")) if page.name not in MEASURED]
-TARGETS = ("mode", "mean", "soft")
 
 
 def named(page):
@@ -135,7 +135,8 @@ def test_programs_that_pages_name_exist():
 def test_files_and_modules_that_pages_name_exist():
     for page in readme.DOCUMENTS:
         for code in inline_code(page):
-            if re.fullmatch(r"(gsac|tests|benchmarks|examples|docs)/[\w/.]*", code):
+            room = re.fullmatch(r"gsac/(\w+)(/|\.py)", code)
+            if re.fullmatch(r"(gsac|tests|benchmarks|examples|docs)/[\w/.]*", code) and not (room and room[1] in ROOMS):
                 assert (ROOT / code).exists(), f"{named(page)}: {code}"
             if re.fullmatch(r"gsac(\.\w+)+", code):
                 module, _, name = code.rpartition(".")
@@ -185,18 +186,13 @@ def test_every_argument_is_listed_with_its_default(heading, algorithm):
     assert defaults_of(ROOT / "docs" / "arguments.md", heading) == arguments
 
 
+VALUES = {"auto", "cpu", "episode", *HEADS, *score.BASELINES, *gsac.GSAC.policy_aliases}
+VALUES |= {choice for argument in ARGUMENTS.values() for choice in argument.choices}
+
+
 def is_value(text):
     """Whether some argument takes this string."""
-    if text in {
-        "auto",
-        *HEADS,
-        *MODES,
-        *TARGETS,
-        *BASELINES,
-        *score.BASELINES,
-        *Q_AGGREGATIONS,
-        *gsac.GSAC.policy_aliases,
-    }:
+    if text in VALUES:
         return True
     if re.fullmatch(r"auto_[\d.]+", text):
         return True
@@ -294,11 +290,9 @@ def test_every_preset_is_named():
         assert name.removeprefix("gsac/MinAtar-").removesuffix("-v1") in text, name
 
 
-def test_every_room_is_described():
-    described = set(inline_code(ROOT / "docs" / "development.md"))
-    for path in (ROOT / "gsac").iterdir():
-        if path.name not in ("__init__.py", "__pycache__", "py.typed"):
-            assert f"gsac/{path.name}{'/' if path.is_dir() else ''}" in described, path
+def test_the_rooms_are_listed_in_the_order_of_imports():
+    table = (ROOT / "docs" / "development.md").read_text().split("\n## Rooms\n")[1].split("\n## ")[0]
+    assert tuple(re.findall(r"^\| `gsac/(\w+)(?:/|\.py)` \|", table, re.MULTILINE)) == ROOMS
 
 
 def test_the_constraints_hold_every_dependency():
