@@ -143,7 +143,7 @@ def test_files_and_modules_that_pages_name_exist():
                 assert hasattr(importlib.import_module(module), name) or importlib.import_module(code), code
 
 
-@pytest.mark.parametrize("page", readme.DOCUMENTS, ids=named)
+@pytest.mark.parametrize("page", [*readme.DOCUMENTS, ROOT / "CHANGELOG.md"], ids=named)
 def test_links_lead_somewhere(page):
     for link in links(page):
         if link.startswith("https://"):
@@ -312,3 +312,41 @@ def test_the_tables_are_those_of_the_result_files(page):
 def test_every_table_is_shown():
     shown = "".join(page.read_text() for page in readme.DOCUMENTS)
     assert [name for name in readme.TABLES if f"<!-- {name} -->" not in shown] == []
+
+
+def rows(table):
+    """The lines of the first table in a text as dictionaries: column -> cell."""
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("|")]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:] if len(line) == len(lines[0])]
+
+
+def first_number(cell):
+    return float(re.search(r"-?[\d,.]+", cell)[0].replace(",", ""))
+
+
+def test_what_the_readme_says_of_others_is_in_the_results():
+    field = {row["environment"]: row for row in rows(readme.TABLES["returns_compact"]())}
+    in_bins = [row for row in field.values() if row["SAC, continuous actions"] != "-"]
+    higher = [first_number(row["GSAC, preset"]) > first_number(row["SAC, continuous actions"]) for row in in_bins]
+    assert (sum(higher), len(higher)) == (2, 3)
+
+    (found,) = [
+        row
+        for row in rows(readme.TABLES["returns_minatar"]().split("### Asterix")[1])
+        if "ent_coef" in row["algorithm"]
+    ]
+    assert first_number(found["IQM [95% interval]"]) == 8.0
+
+    one_thread = readme.TABLES["update_speed_threads"]().split("2 threads:")[0]
+    updates = {row.pop("updates a second (of SB3's SAC)"): row for row in rows(one_thread)}
+    ours, dqn = updates["GSAC, `Discrete(2)`, eager"], updates["SB3 DQN, `Discrete(2)`"]
+    assert all(first_number(dqn[width]) > 2 * first_number(ours[width]) for width in ours)
+
+
+def test_rloo_ends_above_the_default_where_choices_depend_on_each_other():
+    for name in ("estimators_pairs", "estimators_pairs40", "estimators_halfcheetah"):
+        found = {row["`estimator`"]: row for row in rows(readme.TABLES[name]())}
+        order = list(found)  # the best first
+        assert order.index("`rloo`") < order.index("`gumbel_softmax`")
+        seconds = [float(found[f"`{estimator}`"]["CPU seconds a run"]) for estimator in ("rloo", "gumbel_softmax")]
+        assert 1.14 < seconds[0] / seconds[1] < 1.26
