@@ -160,10 +160,10 @@ def sb3_suite() -> str:
     counts = result["counts"]
     tests = " and ".join(test.replace("==", " ") for test in result["tests"])
     return (
-        f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC in the place of\n"
-        "DQN, SAC, A2C and QRDQN, with five classes for each number where the environment has `Box` actions: "
-        f"{counts['passed']} of the\n{counts['run']} cases that apply pass. "
-        f"{counts['not applicable']} others do not apply, and [the script](../benchmarks/sb3_suite.py) gives the reason for each."
+        f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC instead of\n"
+        "DQN, SAC, A2C and QRDQN. Entries of `Box` actions take one of five values. "
+        f"{counts['passed']} of the {counts['run']} cases that apply pass.\n"
+        f"{counts['not applicable']} others do not apply; [the script](../benchmarks/sb3_suite.py) gives the reason for each."
     )
 
 
