@@ -145,7 +145,7 @@ def compare_cartpole() -> str:
 
 def front_page() -> str:
     """The README's table: a few problems of each kind, and the algorithms that most people know."""
-    columns = (returns_rows.OURS, "GSAC, defaults", "SDSAC", "DQN", "PPO", "SAC, continuous actions")
+    columns = ("GSAC, preset", "GSAC, defaults", "SDSAC", "DQN", "PPO", "SAC, continuous actions")
     shown = ("CartPole-v1", "LunarLander-v3", "MountainCar-v0", "Breakout", "Asterix")
     shown += ("BipedalWalker-v3, 7 bins", "HalfCheetah-v5, 7 bins", "Pairs, MultiBinary(40)")
     return returns_report.compact(returns_rows.load(), columns, shown)
@@ -210,8 +210,9 @@ TODAYS = {
     r"\bentropy_in_target=[Tt]rue": "target=soft",
     r"\bdeterministic_target=[Tt]rue": "target=mode",
     r"\b(deterministic|entropy_in)_target=[Ff]alse": "target=mean",
+    r"\bgsac\.wrappers\.": "gsac.envs.wrappers.",
 }
-"""Arguments of version 0.1.0, which result files hold, in today's words. No run names both."""
+"""Names of version 0.1.0, which result files hold, in today's words. No run names both arguments."""
 
 
 def with_todays_names(table: str) -> str:

@@ -21,8 +21,7 @@ from gsac.algorithms.arguments import ARGUMENTS, BASELINES
 from gsac.cli import main as cli
 from gsac.envs.wrappers import DiscretizeAction
 from gsac.estimators import resolve_estimator, score
-from gsac.experiments.presets import preset, read
-from gsac.experiments.run import Run
+from gsac.experiments.presets import Preset, preset, read
 from gsac.learning.acceleration import MODES
 from gsac.learning.learner import TARGETS
 from gsac.networks.heads import HEADS
@@ -215,7 +214,7 @@ def test_values_that_a_page_names_exist(page):
 
 KNOWN = {*gsac.ESTIMATORS, "evaluate_policy", "reward_threshold", "slope_annealed"}
 for _kind in (
-    *(gsac.GSAC, gsac.REINFORCE, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer, gsac.Checkpoint, gsac.resume, Run),
+    *(gsac.GSAC, gsac.REINFORCE, gsac.MlpPolicy, gsac.PrioritizedReplayBuffer, gsac.Checkpoint, gsac.resume, Preset),
     *(gsac.GSAC.learn, gsac.GSAC.predict, gsac.GSAC.from_weights, gsac.GradientDiagnostics, DiscretizeAction),
     *(gsac.RLOO, gsac.Mixed, gsac.Reinforce, gsac.MlpPolicy.predict),
 ):
