@@ -26,10 +26,10 @@ from stable_baselines3.common.vec_env import VecEnv
 from gsac.algorithms.arguments import check_choice
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
-from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.callbacks.checkpoint import Checkpoint, resume
-from gsac.envs.wrappers import ToldEpisodes, wrap
+from gsac.callbacks.evaluation import EvalWithMasksCallback, masked
+from gsac.envs.wrappers import EpisodeStatistics, wrap
 from gsac.saving import weights
 from gsac.saving.files import atomic_write
 
@@ -87,7 +87,7 @@ def make_envs(env_id: str, n_envs: int, seed: int | None, wrappers: Any) -> VecE
 
 
 def _wrapped(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:
-    return ToldEpisodes(wrap(env, wrappers))
+    return EpisodeStatistics(wrap(env, wrappers))
 
 
 def check_device(device: str) -> None:
