@@ -272,7 +272,7 @@ def rewritten(path, change):
     [
         (lambda file: file.update(format=2), "has format 2, and this version reads 1"),
         (lambda file: file.pop("arguments"), "lacks 'arguments'"),
-        (lambda file: file["arguments"].update(estimator={":os:": "system"}), "'system' is not among"),
+        (lambda file: file["arguments"].update(estimator={":os:": "system"}), "'system' is not a known name"),
         (lambda file: file["arguments"].update(tensorboard_log="/etc"), "has the argument 'tensorboard_log'"),
         (lambda file: file["arguments"].update(estimator={":torch.nn:": "Tanh", "a": 1}), "no settings"),
         (lambda file: file.update(action_space={"space": "Text"}), "describes no space|can be read"),
