@@ -51,8 +51,11 @@ MOVED = {
 }
 """Old name -> new name. Pickled files refer to classes by module, and YAML files name wrappers by it."""
 
-RENAMED = {"gsac.wrappers": {"ToldEpisodes": "EpisodeStatistics"}}
-"""Old module -> old name of a class -> its name in the new module, for classes that may stand in pickled files."""
+RENAMED = {
+    "gsac.checkpoint": {"_Trimmed": "gsac.saving.snapshot:Trimmed"},
+    "gsac.wrappers": {"ToldEpisodes": "gsac.envs.wrappers:EpisodeStatistics"},
+}
+"""Old module -> old name of a class -> where it is now, for renamed classes that may stand in pickled files."""
 
 EMPTY_PACKAGE = "gsac.training"
 
@@ -75,8 +78,9 @@ class _MovedModules(MetaPathFinder, Loader):
             warnings.warn(f"{old} is now {MOVED[old]}: import that instead.", DeprecationWarning, stacklevel=2)
         new = import_module(MOVED[old])
         vars(module).update({name: value for name, value in vars(new).items() if not name.startswith("__")})
-        for old_class, new_class in RENAMED.get(old, {}).items():
-            setattr(module, old_class, getattr(new, new_class))
+        for old_class, place in RENAMED.get(old, {}).items():
+            new_module, _, new_class = place.partition(":")
+            setattr(module, old_class, getattr(import_module(new_module), new_class))
 
 
 def _is_import_statement(frame: FrameType | None) -> bool:

@@ -26,9 +26,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from gsac.algorithms.arguments import check_choice
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
-from gsac.algorithms.masking import EvalWithMasksCallback, masked
 from gsac.algorithms.reinforce import REINFORCE
 from gsac.callbacks.checkpoint import Checkpoint, resume
+from gsac.callbacks.evaluation import EvalWithMasksCallback, masked
 from gsac.envs.wrappers import EpisodeStatistics, wrap
 from gsac.saving import weights
 from gsac.saving.files import atomic_write

@@ -54,6 +54,9 @@ class DeviceReplayBuffer(ReplayBuffer):
     :raises TypeError: an argument of another kind
     """
 
+    NOT_RECORDED = ("pos", "full", "_rows")
+    """Change with every transition; what a recorded sample reads is in tensors."""
+
     n_steps: int
     gamma: float
 
