@@ -281,7 +281,7 @@ def test_settings_can_be_written_behind_the_name():
         ("gumbel_rao:samples=2.5", "samples='2.5' is not a whole number"),
         ("reinforce:baseline=mean", "baseline='mean' is unknown. Pass one of 'none', 'sample', 'exact'"),
         ("mixed:rho=2", r"rho=2.0 is out of range"),
-        ("mixed:rho=linear:1:-1", r"rho='linear:1:-1' is out of range"),
+        ("mixed:rho=linear:1:-1", r"rho='linear:1:-1', -0\.1 with 45% of its progress left, is out of range"),
         ("mixed:rho=much", r"rho='much' is not a schedule"),
     ],
 )
