@@ -12,7 +12,7 @@ AT_LEAST_1 = "a whole number of at least 1"
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
-    """Raises an error unless ``value`` is a number for which ``holds`` is true. Booleans are no numbers.
+    """Raises an error unless ``value`` is a number for which ``holds`` is true. Booleans are not numbers.
 
     >>> check_number("tau", 1.5, "a number within [0, 1]", is_probability, 0.05)
     Traceback (most recent call last):

@@ -112,7 +112,7 @@ UNBIASED = {
 
 @pytest.mark.parametrize("problem", [linear, quadratic, mlp])
 @pytest.mark.parametrize("name", UNBIASED)
-def test_unbiased_whatever_the_value(name, problem, sizes):
+def test_unbiased_for_any_value_function(name, problem, sizes):
     q, logits = problem(sum(sizes)), torch.randn(sum(sizes))
     gradients = sampled_gradients(UNBIASED[name], logits, sizes, q)
     assert standard_errors_from_exact(gradients, exact_gradient(logits, sizes, q)) < 4.5
@@ -307,7 +307,7 @@ def test_the_bias_of_gumbel_softmax_falls_with_the_temperature_and_its_variance_
     assert spread == sorted(spread)
 
 
-def test_gumbel_softmax_is_asked_inside_the_simplex_and_the_others_at_its_corners(sizes):
+def test_gumbel_softmax_evaluates_q_inside_the_simplex_and_the_others_at_its_corners(sizes):
     logits = torch.randn(sum(sizes))
     for name in ESTIMATORS:
         seen = []

@@ -228,7 +228,7 @@ def test_beta_starts_where_its_schedule_does(given, start):
     ],
     ids=str,
 )
-def test_what_is_refused(arguments, error, message):
+def test_wrong_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         make(**arguments)
 

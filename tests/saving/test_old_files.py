@@ -34,7 +34,7 @@ def expected(folder):
 
 @pytest.fixture(autouse=True)
 def silence():
-    """Whoever loads an old file cannot change it, and is not to be warned of anything in it."""
+    """Makes every warning an error: users cannot change what stands in an old file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield

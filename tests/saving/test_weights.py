@@ -168,7 +168,7 @@ def test_every_argument_comes_back(tmp_path):
     assert (fixed.ent_coef, fixed.ent_coef_tensor.item(), fixed.estimator) == (0.25, 0.25, straight_through)
 
 
-def test_what_is_no_plain_data_is_asked_for_when_the_model_is_loaded(tmp_path):
+def test_arguments_that_are_no_plain_data_must_be_passed_when_loading(tmp_path):
     kwargs = {"net_arch": [4], "features_extractor_class": OwnExtractor}
     model = GSAC(OwnPolicy, "CartPole-v1", **QUICK, estimator=own_estimator, policy_kwargs=kwargs)
     model.save_weights(tmp_path / "model")
