@@ -96,4 +96,5 @@ def test_a_checkpoint_goes_on_in_the_middle_of_its_episode(folder, expected):
     assert len(model.get_env().get_attr("rewards")[0]) == 10  # of the second episode
     model.learn(40, reset_num_timesteps=False)
     assert model.num_timesteps == 90
+    assert model.replay_buffer.actions[:40, 0, 0].tolist() == then["next_actions"]  # with the noise and epsilon of then
     assert len(model.ep_info_buffer) == 2
