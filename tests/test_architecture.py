@@ -113,10 +113,8 @@ OWNERS: dict[str, set[str]] = {}
 for _path in MODULES:
     for _name in filter(is_private, defined_privately(ast.parse(_path.read_text()))):
         OWNERS.setdefault(_name, set()).add(room(_path))
-INHERITED = set(dir(gsac.GSAC)) - {
-    name for kind in gsac.GSAC.__mro__ if kind.__module__.startswith("gsac") for name in vars(kind)
-}
-"""SB3's own hooks and attributes, which everyone may use."""
+INHERITED = {name for kind in gsac.GSAC.__mro__ if not kind.__module__.startswith("gsac") for name in vars(kind)}
+"""SB3's own hooks and attributes, which everyone may use, also where GSAC overrides them."""
 INHERITED |= {"_n_updates", "_vec_normalize_env", "_last_obs", "_stats_window_size", "_custom_logger", "_orig_mod"}
 
 

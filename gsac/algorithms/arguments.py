@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth  # noqa: F401
+from gsac.checks import AT_LEAST_1, check_choice, check_number
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES

@@ -22,12 +22,12 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms import masking
-from gsac.algorithms.arguments import check_train_freq, check_truth, upgraded
+from gsac.algorithms.arguments import check_train_freq, upgraded
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
 from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
-from gsac.checks import is_above_0, is_probability
+from gsac.checks import check_truth, is_above_0, is_probability
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.learning.coefficient import EntropyCoefficient
 from gsac.learning.learner import Learner, Objective
