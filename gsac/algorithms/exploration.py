@@ -46,9 +46,7 @@ class Explorer:
         """Forgets the noise, since new episodes begin."""
         self.noise = None
 
-    def resume(
-        self, action_space: spaces.Space[Any], noise: torch.Tensor | None, ended: np.ndarray | None
-    ) -> None:
+    def resume(self, action_space: spaces.Space[Any], noise: torch.Tensor | None, ended: np.ndarray | None) -> None:
         """Goes on as another explorer would have: with its action space, whose generator draws uniform actions, and noise."""
         self.action_space, self.noise, self.ended = action_space, noise, ended
 
