@@ -15,13 +15,13 @@ from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
 from gsac.algorithms.arguments import check_arguments, names, parameters, upgraded
-from gsac.algorithms.parsing import check_schedule, is_learning_rate
+from gsac.checks import is_at_least_0
 from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
 from gsac.optim.adam import set_learning_rate
 from gsac.saving import archive, weights
 from gsac.saving.files import atomic_write, existing_file
-from gsac.schedules import Schedule, value_at
+from gsac.schedules import Schedule, check_schedule, value_at
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
 
@@ -200,4 +200,4 @@ def check_learning_rate(name: str, value: float | str | Schedule) -> Schedule:
     :raises TypeError: neither a number, a string nor a callable
     :raises ValueError: a string that describes no schedule, or a value below 0
     """
-    return check_schedule(name, value, "a number of at least 0, or a schedule of such", is_learning_rate, 1e-3)
+    return check_schedule(name, value, "a number of at least 0, or a schedule of such", is_at_least_0, 1e-3)

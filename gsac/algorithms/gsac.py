@@ -26,13 +26,8 @@ from gsac.algorithms.arguments import check_train_freq, upgraded
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
-from gsac.algorithms.parsing import (
-    check_schedule,
-    is_temperature,
-    parse_ent_coef,
-    parse_target_entropy,
-)
-from gsac.checks import is_probability
+from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
+from gsac.checks import is_above_0, is_probability
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.learning.coefficient import EntropyCoefficient
 from gsac.learning.learner import Learner, Objective
@@ -45,7 +40,7 @@ from gsac.replay.masks import all_valid
 from gsac.replay.memory import ReplayMemory
 from gsac.replay.prioritized import PrioritizedReplayBuffer
 from gsac.replay.request import BufferRequest
-from gsac.schedules import Constant, Schedule
+from gsac.schedules import Constant, Schedule, check_schedule
 from gsac.spaces.codec import ActionCodec
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
@@ -294,7 +289,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             "epsilon", self.epsilon, "a number within [0, 1], or a schedule of such", is_probability, 0.1
         )
         self._temperature_schedule = check_schedule(
-            "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
+            "temperature", self.temperature, "a number above 0, or a schedule of such", is_above_0, 0.5
         )
 
     def _parse_target_entropy(self, learned: bool, codec: ActionCodec) -> Schedule | None:
@@ -362,7 +357,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     def _follow_schedules(self) -> None:
         """Sets everything that changes over time to its value for the next update."""
         temperature = self._value_at(self._temperature_schedule)
-        if not is_temperature(temperature):
+        if not is_above_0(temperature):
             raise ValueError(
                 f"temperature={self.temperature!r} became {temperature!r} after {self._n_updates} updates: it must "
                 "stay above 0. Let the schedule end above 0, such as temperature='linear:1:0.1'."

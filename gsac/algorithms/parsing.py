@@ -3,65 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 from gsac.learning.coefficient import LOG_ENT_COEF_RANGE
-from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
+from gsac.schedules import Constant, Linear, Schedule, as_schedule, values_of
 
 DEFAULT_TARGET = Linear(0.8, 0.2)
 """What ``target_entropy="auto"`` stands for, as fractions of the greatest entropy: the policy tries much at first, and has
 settled on its best actions in the end."""
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
-
-TRIED_AT = tuple(1 - i / 20 for i in range(21))
-"""The remaining progress at which the values of a schedule are checked."""
-
-
-def is_temperature(value: float) -> bool:
-    """Whether ``value`` is above 0 and finite."""
-    return 0 < value < math.inf
-
-
-def is_learning_rate(value: float) -> bool:
-    """Whether ``value`` is at least 0 and finite."""
-    return 0 <= value < math.inf
-
-
-def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:
-    """Reads a schedule, and checks its values from the start of a run to its end.
-
-    :param name: of the argument
-    :param allowed: which values ``holds`` accepts, in words that follow "pass"
-    :param example: a value to write
-    :raises TypeError: neither a number, a string nor a callable, or a callable that returns no number
-    :raises ValueError: a string that describes no schedule, or a value for which ``holds`` is false
-    """
-    schedule = as_schedule(value, name)
-    for progress_remaining, now in values_of(schedule, name):
-        if not holds(now):
-            when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
-            raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
-    return schedule
-
-
-def values_of(schedule: Schedule, name: str) -> list[tuple[float, float]]:
-    """Pairs of remaining progress and value: at the corners of a piecewise schedule, else at every twentieth of the run.
-
-    :raises TypeError: the schedule returns no number
-    """
-    tried_at = [1.0 - made for made, _ in schedule.points] if isinstance(schedule, Piecewise) else TRIED_AT
-    values = []
-    for progress_remaining in tried_at:
-        value = schedule(progress_remaining)
-        try:
-            values.append((progress_remaining, float(value)))
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"{name}: the schedule gives {value!r} with {progress_remaining:.0%} of its progress left: let it return a number."
-            ) from None
-    return values
 
 
 def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:

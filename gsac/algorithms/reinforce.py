@@ -22,9 +22,9 @@ from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from gsac.algorithms.arguments import check_number
 from gsac.algorithms.base import Algorithm, check_learning_rate
 from gsac.algorithms.guards import ExperienceGuard
+from gsac.checks import check_number
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
 from gsac.networks.small_cnn import fitting_extractor

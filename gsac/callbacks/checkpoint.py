@@ -158,7 +158,9 @@ def resume(
         warnings.warn(f"The run goes on with a new episode: {state['reason']}.", stacklevel=2)
         model.memory.truncate_last_episodes()
     model.action_space = state["action_space"]
-    model.explorer.resume(model.action_space, *state.get("exploration", (None, None)))
+    # Version 0.1.0 saved them as attributes of the model.
+    noise, ended = (vars(model).pop(name, None) for name in ("_noise", "_ended"))
+    model.explorer.resume(model.action_space, *state.get("exploration", (noise, ended)))
     for callback, found in zip(callbacks, state["callbacks"], strict=True):
         snapshot.restore_callback(callback, found)
     snapshot.set_generator_states(state["generators"])
