@@ -38,17 +38,17 @@ JSON = tyro.constructors.PrimitiveConstructorSpec(
 
 
 def flag_types(algorithm: type[Any]) -> dict[str, Any]:
-    """The types that the command line reads, by the name of the constructor argument; without those it cannot read."""
+    """Returns the types of the constructor's arguments that can be flags, by name."""
     hints = get_type_hints(algorithm.__init__)
     found = {name: _readable(described(name), hints.get(name, Any)) for name in parameters(algorithm)}
     return {name: kind for name, kind in found.items() if described(name).flag and kind is not None}
 
 
 def with_arguments_of(algorithm: type[Any], command: type[Command]) -> type[Command]:
-    """Adds the constructor's arguments to the fields of a dataclass.
+    """Makes a subclass of a dataclass, with the constructor's arguments as further fields.
 
-    tyro reads their help texts from the docstring of the new class, which is the algorithm's; it would win over a docstring that
-    ``command`` has for a field of the same name. It cannot read the constructor's own types: no flag expresses a function.
+    Its docstring is the algorithm's, from which tyro reads the help texts, also of fields of ``command`` with the same name. tyro
+    cannot read the constructor itself, whose types include functions and classes.
     """
     defaults = {name: parameter.default for name, parameter in parameters(algorithm).items()}
     new = [(name, kind, field(default=defaults[name])) for name, kind in flag_types(algorithm).items()]
@@ -58,7 +58,7 @@ def with_arguments_of(algorithm: type[Any], command: type[Command]) -> type[Comm
 
 
 def _readable(argument: Argument, hint: Any) -> Any:
-    """The part of an argument's type that words can express. None if there is none."""
+    """Returns the part of an argument's type that the command line can express; None if there is none."""
     if argument.choices:
         return Literal[argument.choices]
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -39,31 +39,32 @@ def parse(argv: list[str]) -> Any:
         commands = {name: Annotated[kind, tyro.conf.subcommand(name)] for name, kind in COMMANDS.items()}
         if argv[:1] == ["train"]:
             commands["train"] = _train_subcommand(argv[1:])
-        one_of_them: Any = Union[tuple(commands.values())]  # noqa: UP007
-        how = " ".join(["See gsac", *(name for name in argv[:1] if name in COMMANDS), "--help."])
+        one_of_the_commands: Any = Union[tuple(commands.values())]  # noqa: UP007
+        see_help = " ".join(["See gsac", *(name for name in argv[:1] if name in COMMANDS), "--help."])
         panel = io.StringIO()
         try:
             with contextlib.redirect_stderr(panel):
                 command, unknown = tyro.cli(
-                    one_of_them,
+                    one_of_the_commands,
                     prog="gsac",
                     description="Soft actor-critic for discrete actions, and REINFORCE.",
                     args=argv,
-                    return_unknown_args=True,
+                    return_unknown_args=True,  # tyro itself would suggest other options in a table, not in one line
                 )
         except SystemExit as stop:
             if stop.code == 0:  # --help
                 raise
-            raise ValueError(f"{_error_in(panel.getvalue())} {how}") from None
+            raise ValueError(f"{_error_in(panel.getvalue())} {see_help}") from None
         if unknown:
             flags = [f"--{field.name.replace('_', '-')}" for field in fields(command)]
-            raise ValueError(f"{unknown[0]!r} is not an option.{did_you_mean(unknown[0].split('=')[0], flags)} {how}")
+            hint = did_you_mean(unknown[0].split("=")[0], flags)
+            raise ValueError(f"{unknown[0]!r} is not an option.{hint} {see_help}")
     return command
 
 
 def _train_subcommand(argv: list[str]) -> Any:
-    """``gsac train`` with the flags of the algorithm that the arguments name, and the defaults of their preset."""
-    # Which flags there are depends on two of them. tyro reads all or none; argparse can read these two first.
+    """Returns ``gsac train`` with the flags of the algorithm and the defaults of the preset that the arguments name."""
+    # The other flags depend on these two, so that they are read first; argparse can skip flags that it does not know.
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--algo", nargs="?")
     first.add_argument("--resume", nargs="?", const="")
@@ -77,15 +78,18 @@ def _train_subcommand(argv: list[str]) -> Any:
 
 
 def _preset_flags(argv: list[str], train: Any, algo: str) -> dict[str, Any]:
-    """The values of the preset that the arguments ask for; none without --preset, or if the arguments are wrong.
+    """Returns the preset's values by the names of the flags; empty without --preset, or if the arguments are wrong.
 
-    :raises ValueError: there is no such preset
+    tyro.extras.overridable_config_cli() would list the presets as subcommands; here the environment names its preset. Which
+    of the words is the environment, and which the value of a flag, is known when all flags have been read.
+
+    :raises ValueError: there is no preset for the environment or the algorithm
     """
     if "--preset" not in argv:
         return {}
-    try:  # only a whole parse tells the environment from the values of flags
+    try:
         command, unknown = tyro.cli(train, args=argv, return_unknown_args=True, add_help=False, console_outputs=False)
-    except SystemExit:  # parse() will report why
+    except SystemExit:  # parse() finds the same error, and prints it
         return {}
     if not command.preset or not set(unknown) <= {"-h", "--help"}:
         return {}
@@ -95,7 +99,7 @@ def _preset_flags(argv: list[str], train: Any, algo: str) -> dict[str, Any]:
 
 
 def _error_in(panel: str) -> str:
-    """The first paragraph of an error that tyro printed, as one line. tyro has no public way to get the message alone."""
+    """Extracts the first paragraph of a panel that tyro printed, in one line. tyro gives its errors in no other public way."""
     _, paragraphs, *_ = [*re.split(r"(?m)^[│ ]*(?:╭|[─-]{4}).*\n", panel, maxsplit=2), panel]
     lines = [line.strip("│ ") for line in paragraphs.splitlines()]
     return " ".join(takewhile(bool, lines))

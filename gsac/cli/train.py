@@ -32,7 +32,7 @@ class Train:
     """The algorithm; its arguments are the last of these flags."""
     total_timesteps: int = 20_000
     """Steps in the environment."""
-    seed: int | None = None  # described by the constructor's docstring, as device is
+    seed: int | None = None  # --help takes the text from the constructor's docstring, as for device
     logdir: Path | None = None
     """The folder of the run; None makes logs/ENV/ALGO_N."""
     n_envs: int = 1
@@ -47,7 +47,7 @@ class Train:
     env_wrapper: Annotated[Any, JSON, tyro.conf.arg(help=ENV_WRAPPER)] = None
     progress_bar: bool = True
     """Show a progress bar."""
-    checkpoint_every: ClassVar[int] = 0
+    checkpoint_every: ClassVar[int] = 0  # no flag: REINFORCE has no checkpoints
 
     def run(self) -> None:
         """Trains from the first step on."""
@@ -82,14 +82,14 @@ class Train:
 
 @dataclass
 class TrainWithCheckpoints(Train):
-    """The flags of an algorithm that writes checkpoints."""
+    """:class:`Train` for an algorithm that has checkpoints."""
 
     checkpoint_every: int = 10_000  # type: ignore[misc]
     """Steps between checkpoints, which hold the filled part of the replay buffer; 0 writes none."""
 
 
 def train_command(algo: str) -> type[Train]:
-    """:class:`Train` with a flag for each argument of the algorithm's constructor."""
+    """Returns :class:`Train` with a flag for each argument of the algorithm's constructor."""
     return with_arguments_of(experiment.ALGORITHMS[algo], TrainWithCheckpoints if algo == "gsac" else Train)
 
 
@@ -112,7 +112,7 @@ class Resume:
 
 
 def train(run: experiment.Prepared, progress_bar: bool) -> None:
-    """Trains, and prints the result or how to resume."""
+    """Trains, and prints the result, or how to resume after Ctrl-C."""
     try:
         evaluation = run.train(progress_bar)
     except KeyboardInterrupt:

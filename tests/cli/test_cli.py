@@ -1,4 +1,4 @@
-"""The command line, as a user runs it: in a process of its own."""
+"""The program ``gsac``: training, evaluation, errors and help."""
 
 import inspect
 import json
@@ -53,7 +53,7 @@ def run(tmp_path_factory):
     return folder, result
 
 
-def test_a_run_leaves_everything_in_its_folder(run):
+def test_a_run_writes_all_its_files_to_its_folder(run):
     folder, result = run
     files = {path.name.split(".")[0] for path in (folder / "logs/CartPole-v1/gsac_1").iterdir()}
     assert files == {"config", "events", "progress", "evaluations", "best_model", "model", "checkpoint"}
@@ -63,7 +63,7 @@ def test_a_run_leaves_everything_in_its_folder(run):
     assert float(last.split()[1]) > 0
 
 
-def test_the_config_tells_what_was_run(run):
+def test_config_json_holds_the_settings_of_the_run(run):
     config = json.loads((run[0] / "logs/CartPole-v1/gsac_1/config.json").read_text())
     assert (config["env"], config["seed"], config["total_timesteps"]) == ("CartPole-v1", 7, 400)
     given = {
@@ -73,11 +73,11 @@ def test_the_config_tells_what_was_run(run):
         "target": "soft",
         "policy_kwargs": {"net_arch": [16]},
     }
-    assert config["arguments"] == config["arguments"] | given | {"batch_size": 128}  # the defaults stand there as well
+    assert config["arguments"] == config["arguments"] | given | {"batch_size": 128}  # defaults are written, too
     assert config["versions"]["torch"].startswith("2.")
 
 
-def test_the_model_is_the_one_that_was_asked_for(run):
+def test_the_model_has_the_arguments_of_the_flags(run):
     model = GSAC.load(run[0] / "logs/CartPole-v1/gsac_1/model.zip", device="cpu")
     assert model.estimator == "gumbel_softmax"
     assert model.temperature == "cosine:1:0.1:200"
@@ -96,7 +96,7 @@ def test_tensorboard_shows_the_losses_the_evaluations_and_the_entropy(run):
     assert events.Scalars("train/temperature")[-1].value == pytest.approx(0.1, abs=0.02)
 
 
-def test_evaluation_finds_model_and_environment_and_repeats_itself(run):
+def test_evaluation_reads_the_model_and_its_environment_and_gives_the_same_returns_again(run):
     folder = "logs/CartPole-v1/gsac_1"
     results = [gsac("evaluate", folder, "--episodes", "3", "--stochastic", cwd=run[0]) for _ in range(2)]
     assert results[0].returncode == 0, results[0].stderr
@@ -121,7 +121,7 @@ def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch
     assert [prepared.folder for prepared in runs] == [Path(f"logs/CartPole-v1/gsac_{number}") for number in (1, 2)]
 
 
-def test_several_environments_and_no_checkpoints(tmp_path):
+def test_training_with_several_environments_and_without_checkpoints(tmp_path):
     settings = ("--n-envs", "4", "--logdir", "out", "--checkpoint-every", "0", "--no-progress-bar")
     result = gsac(*TRAIN, *settings, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -172,7 +172,7 @@ def test_several_environments_and_no_checkpoints(tmp_path):
     ],
     ids=" ".join,
 )
-def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
+def test_wrong_arguments_end_with_one_line_and_exit_code_2(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
         cli.main(arguments)
@@ -185,7 +185,7 @@ def test_mistakes_are_answered_with_one_line_and_exit_code_2(arguments, message,
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_run_keeps_its_model(tmp_path):
+def test_an_interrupted_run_saves_its_model(tmp_path):
     command = "from gsac.cli.main import main; main()"
     arguments = ["train", "CartPole-v1", "--total-timesteps", "1000000", "--logdir", "out", "--no-progress-bar"]
     process = subprocess.Popen([sys.executable, "-c", command, *arguments], cwd=tmp_path, stderr=subprocess.PIPE)
@@ -199,7 +199,7 @@ def test_an_interrupted_run_keeps_its_model(tmp_path):
     assert GSAC.load(tmp_path / "out" / "model.zip", device="cpu").num_timesteps > 0
 
 
-def test_a_killed_run_goes_on_to_the_model_that_it_would_have_had(tmp_path):
+def test_a_killed_run_is_resumed_to_the_weights_of_a_run_without_a_stop(tmp_path):
     settings = ("--seed", "7", "--checkpoint-every", "50", "--no-progress-bar")
     whole = gsac(*TRAIN, *settings, "--logdir", "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
@@ -215,7 +215,7 @@ def test_a_killed_run_goes_on_to_the_model_that_it_would_have_had(tmp_path):
     resumed = gsac("train", "--resume", "moved", "--no-progress-bar", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.splitlines()[-1] == whole.stdout.splitlines()[-1]
-    assert not (tmp_path / "killed").exists(), "everything went to where the run is now"
+    assert not (tmp_path / "killed").exists(), "files go to the folder's new place"
     models = [GSAC.load(tmp_path / folder / "model.zip", device="cpu") for folder in ("whole", "moved")]
     assert models[0].num_timesteps == models[1].num_timesteps == 400
     for a, b in zip(models[0].policy.parameters(), models[1].policy.parameters(), strict=True):
@@ -264,5 +264,7 @@ def test_help_describes_every_argument_of_the_constructor_by_its_docstring(algo,
             text = re.search(rf":param {name}: (.*?)\n:", inspect.getdoc(kind), re.DOTALL)[1]
             plain = re.sub(r":\w+:(?=`)|`", "", " ".join(text.split()))
             default = "null" if "kwargs" in name else parameter.default
+            options = ",".join(described(name).choices or described(name).names)
+            assert not options or f"--{name.replace('_', '-')} {{{options}}}" in shown
             assert re.search(rf"--{name.replace('_', '-')}\b.*\n?.*{re.escape(f'{plain} (default: {default})')}", shown)
     assert ("--checkpoint-every" in shown) == (algo == "gsac")
