@@ -1,7 +1,8 @@
-"""The problems on which returns are compared, and who enters them with which settings.
+"""The problems on which algorithms are compared, and who enters them with which settings.
 
-Peers have the settings of RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo), read from its own files, where it
-has some for the environment. They are made for more steps than are spent here in some cases; schedules end with the run.
+Other algorithms than GSAC have the settings of RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo), read from its own
+files, where it has some for the environment. They are made for more steps than are spent here in some cases; schedules end
+with the run.
 """
 
 from __future__ import annotations
@@ -9,33 +10,33 @@ from __future__ import annotations
 import copy
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import defaults
-import rl_zoo3
 import torch
 import yaml
-from gymnasium import Env
 from sb3_contrib import QRDQN
 from sb3_soft import SDSAC
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.vec_env import VecNormalize
+from studies import changes, varied
 from torch import nn
-from wall_time import SDSAC_SETTINGS
 
-from gsac.experiments import run as experiment
-from gsac.experiments.peers import peer_arguments
-from gsac.experiments.presets import preset, read
+from gsac.algorithms.arguments import check_choice
+from gsac.experiments import models
+from gsac.experiments.presets import preset
+from gsac.experiments.presets import read as read_presets
+from gsac.experiments.runner import Line
+from gsac.experiments.settings import Settings, complete_arguments, make_model
+from gsac.networks.policies import GSACPolicy
 from gsac.networks.small_cnn import SmallCNN
 from gsac.replay.prioritized import PrioritizedReplayBuffer
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    **experiment.ALGORITHMS,
+    **models.ALGORITHMS,
     "dqn": DQN,
     "qrdqn": QRDQN,
     "ppo": PPO,
@@ -50,6 +51,31 @@ CLASSES = {
 }
 """By the names that stand for them in settings, which are written down."""
 
+PLAIN: dict[str, Any] = {
+    "noise_duration": 1,
+    "epsilon": 0,
+    "deterministic_target": False,
+    "target_entropy": "auto_0.3",
+}
+"""GSAC as it was before these arguments had other defaults: exploration by samples of the policy alone, a steady target entropy,
+and targets at the mean over actions. Estimators and replay buffers are compared with it."""
+
+SDSAC_SETTINGS: dict[str, Any] = {
+    **{"learning_starts": 1000, "learning_rate": 1e-3, "tau": 0.05, "target_entropy": 0.2},
+    "policy_kwargs": {"net_arch": [64, 64]},
+}
+"""Its authors publish none for CartPole; of three that were tried on seed 100, these alone solved it in 15,000 steps."""
+
+
+OURS = "GSAC, preset"
+CLASSIC = (
+    *(OURS, "GSAC, defaults", "GSAC, preset, gumbel_softmax", "GSAC, preset, expected"),
+    *("SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"),
+)
+SAME_ON_LINEAR = "GSAC, preset, straight_through_gumbel"
+"""Has the gradient of ``gumbel_softmax`` on critics that are linear in one choice, as these presets' are; one problem shows it."""
+CUT = (OURS, "GSAC, defaults", "PPO", "SAC, continuous actions")
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -58,9 +84,11 @@ class Problem:
     :param env: Gymnasium's id
     :param timesteps: GSAC's budget
     :param every: steps from one evaluation to the next
+    :param planned: the labels of those who enter it; runs of these that are not there are called missing
+    :param n_seeds: that are planned, from 0 up
     :param module: that registers the environment
     :param bins: into which each dimension of a continuous action is cut; None where actions are discrete already
-    :param peers: what others get, by algorithm, where it is not the same budget
+    :param peers: the budgets of others, by algorithm, where they are not the same
     :param enumerable: whether the joint actions are few enough for the estimator ``"expected"``
     :param zoo_env: the id under which the zoo knows it, where it is another
     """
@@ -69,6 +97,8 @@ class Problem:
     env: str
     timesteps: int
     every: int
+    planned: tuple[str, ...] = (OURS,)
+    n_seeds: int = 5
     module: str | None = None
     bins: int | None = None
     peers: dict[str, int] = field(default_factory=dict)
@@ -81,99 +111,112 @@ class Problem:
         return None if self.bins is None else [{"gsac.envs.wrappers.DiscretizeAction": {"bins": self.bins}}]
 
 
-MINATAR_STEPS = 100_000
-
-
 def _minatar(game: str) -> Problem:
-    return Problem("minatar", f"gsac/MinAtar-{game}-v1", MINATAR_STEPS, MINATAR_STEPS // 5, module="gsac.envs.minatar")
+    planned = (OURS, "SDSAC", "DQN", "DQN, centred RMSprop")
+    return Problem("minatar", f"gsac/MinAtar-{game}-v1", 100_000, 20_000, planned, module="gsac.envs.minatar")
 
 
+def _binary(env: str, timesteps: int) -> Problem:
+    planned = ("GSAC, defaults", "PPO")
+    return Problem("large", env, timesteps, timesteps // 10, planned, module="problems", enumerable=False)
+
+
+LONGER = {"dqn": 100_000, "qrdqn": 100_000, "ppo": 100_000, "reinforce": 100_000}
 PROBLEMS: dict[str, Problem] = {
     "CartPole-v1": Problem(
-        "classic",
-        "CartPole-v1",
-        10_000,
-        1_000,
-        peers={"dqn": 50_000, "qrdqn": 50_000, "ppo": 100_000, "reinforce": 100_000},
+        *("classic", "CartPole-v1", 10_000, 1_000),
+        planned=(*CLASSIC, SAME_ON_LINEAR),
+        peers=LONGER | {"dqn": 50_000, "qrdqn": 50_000},
     ),
-    "Acrobot-v1": Problem(
-        "classic",
-        "Acrobot-v1",
-        50_000,
-        10_000,
-        peers={"dqn": 100_000, "qrdqn": 100_000, "sdsac": 50_000, "ppo": 100_000, "reinforce": 100_000},
-    ),
-    "LunarLander-v3": Problem(
-        "classic",
-        "LunarLander-v3",
-        50_000,
-        10_000,
-        peers={"dqn": 100_000, "qrdqn": 100_000, "sdsac": 100_000, "ppo": 100_000, "reinforce": 100_000},
-    ),
-    "MountainCar-v0": Problem("classic", "MountainCar-v0", 120_000, 20_000),
-    "Breakout": _minatar("Breakout"),
-    "Asterix": _minatar("Asterix"),
-    "Freeway": _minatar("Freeway"),
-    "SpaceInvaders": _minatar("SpaceInvaders"),
-    "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 10_000, bins=7),
-    "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 20_000, bins=7),
+    "Acrobot-v1": Problem("classic", "Acrobot-v1", 50_000, 10_000, CLASSIC, peers=LONGER),
+    "LunarLander-v3": Problem("classic", "LunarLander-v3", 50_000, 10_000, CLASSIC, peers=LONGER | {"sdsac": 100_000}),
+    "MountainCar-v0": Problem("classic", "MountainCar-v0", 120_000, 20_000, CLASSIC),
+    **{game: _minatar(game) for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")},
+    "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 10_000, CUT, bins=7),
+    "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 20_000, CUT, bins=7),
     "HalfCheetah-v5, 7 bins": Problem(
-        "large", "HalfCheetah-v5", 100_000, 10_000, bins=7, enumerable=False, zoo_env="HalfCheetah-v4"
+        *("large", "HalfCheetah-v5", 100_000, 10_000),
+        planned=(OURS, "PPO", "SAC, continuous actions"),
+        n_seeds=3,
+        bins=7,
+        enumerable=False,
+        zoo_env="HalfCheetah-v4",
     ),
-    "Switches, MultiBinary(20)": Problem(
-        "large", "gsac/Switches-v0", 10_000, 1_000, module="problems", enumerable=False
-    ),
-    "Switches, MultiBinary(40)": Problem(
-        "large", "gsac/Switches40-v0", 20_000, 2_000, module="problems", enumerable=False
-    ),
-    "Pairs, MultiBinary(20)": Problem("large", "gsac/Pairs-v0", 10_000, 1_000, module="problems", enumerable=False),
-    "Pairs, MultiBinary(40)": Problem("large", "gsac/Pairs40-v0", 20_000, 2_000, module="problems", enumerable=False),
+    "Switches, MultiBinary(20)": _binary("gsac/Switches-v0", 10_000),
+    "Switches, MultiBinary(40)": _binary("gsac/Switches40-v0", 20_000),
+    "Pairs, MultiBinary(20)": _binary("gsac/Pairs-v0", 10_000),
+    "Pairs, MultiBinary(40)": _binary("gsac/Pairs40-v0", 20_000),
 }
+"""In the order of the reports."""
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What an algorithm is run with.
+class Entry(Settings):
+    """Settings with the algorithm and its budget. Arguments are plain data: classes stand there by their names."""
 
-    :param arguments: of its constructor, as they can be written down: schedules and classes by their names
-    :param normalize: whether running statistics normalise observations and rewards
-    :param env_wrapper: around each environment, as :func:`gsac.envs.wrappers.wrap` reads them
-    """
+    algo: str = "gsac"
+    timesteps: int = 0
 
-    algo: str
-    arguments: dict[str, Any]
-    timesteps: int
-    source: str
-    n_envs: int = 1
-    normalize: bool = False
-    env_wrapper: list[dict[str, Any]] | None = None
+    def complete(self) -> dict[str, Any]:
+        """All arguments of the constructor, also those that have their defaults; of the policy's, GSAC's alone."""
+        complete = complete_arguments(ALGORITHMS[self.algo], self.arguments)
+        if self.algo == "gsac":
+            policy = inspect.signature(GSACPolicy.__init__).parameters
+            usual = {
+                name: policy[name].default for name in ("net_arch", "n_critics", "critic_head", "critic_layer_norm")
+            }
+            complete["policy_kwargs"] = usual | self.arguments.get("policy_kwargs", {})
+        return complete
+
+    def varied(self, variation: str) -> Entry:
+        """With a variation's changes; ``timesteps``, ``n_envs`` and ``env_wrapper`` may be among them.
+
+        :raises ValueError: it changes what is no argument of the algorithm
+        """
+        changed = changes(variation)
+        own = {name: changed.pop(name) for name in ("timesteps", "n_envs", "env_wrapper") if name in changed}
+        allowed = inspect.signature(ALGORITHMS[self.algo].__init__).parameters
+        for name in changed:
+            check_choice("variation", name.partition(".")[0].replace("policy", "policy_kwargs"), allowed)
+        return replace(self, arguments=varied(self.arguments, changed), **own)
 
 
 @cache
-def _zoo(algo: str) -> dict[str, Any]:
-    return yaml.safe_load((Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml").read_text())
+def _zoo(algo: str) -> tuple[str, dict[str, Any]]:
+    """The zoo's version, and its settings by environment."""
+    import rl_zoo3  # slow, and not needed to read results
+
+    file = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
+    return rl_zoo3.__version__, yaml.safe_load(file.read_text())
 
 
-def from_the_zoo(algo: str, problem: Problem) -> Settings:
+def budget(problem: Problem, algo: str) -> dict[str, Any]:
+    """The algorithm's name and its budget on the problem, as an entry has them."""
+    return {"algo": algo, "timesteps": problem.peers.get(algo, problem.timesteps)}
+
+
+def from_the_zoo(algo: str, problem: Problem) -> Entry:
     """The zoo's settings for the environment, or SB3's defaults where it has none."""
-    timesteps = problem.peers.get(algo, problem.timesteps)
-    wrapper = None if algo == "sac" else problem.discretized
-    entry = copy.deepcopy(_zoo(algo).get(problem.zoo_env or problem.env))
-    if entry is None:
-        return Settings(algo, {}, timesteps, "SB3 defaults", env_wrapper=wrapper)
-    made_for = int(entry.pop("n_timesteps"))
-    del entry["policy"]
-    n_envs, normalize = entry.pop("n_envs", 1), entry.pop("normalize", False)
-    if isinstance(entry.get("policy_kwargs"), str):
-        kwargs = eval(entry["policy_kwargs"], {"nn": nn})
-        entry["policy_kwargs"] = {
+    version, settings = _zoo(algo)
+    entry = Entry(
+        source="SB3 defaults", env_wrapper=None if algo == "sac" else problem.discretized, **budget(problem, algo)
+    )
+    arguments = copy.deepcopy(settings.get(problem.zoo_env or problem.env))
+    if arguments is None:
+        return entry
+    made_for = int(arguments.pop("n_timesteps"))
+    del arguments["policy"]
+    n_envs, normalize = arguments.pop("n_envs", 1), arguments.pop("normalize", False)
+    if isinstance(arguments.get("policy_kwargs"), str):
+        kwargs = eval(arguments["policy_kwargs"], {"nn": nn})
+        arguments["policy_kwargs"] = {
             name: value.__name__ if isinstance(value, type) else value for name, value in kwargs.items()
         }
-    for name, value in entry.items():
+    for name, value in arguments.items():
         if isinstance(value, str) and value.startswith("lin_"):
-            entry[name] = f"linear:{value.removeprefix('lin_')}:0"
-    source = f"zoo {rl_zoo3.__version__}, for {made_for:,} steps"
-    return Settings(algo, entry, timesteps, source, n_envs, normalize, wrapper)
+            arguments[name] = f"linear:{value.removeprefix('lin_')}:0"
+    source = f"zoo {version}, for {made_for:,} steps"
+    return replace(entry, arguments=arguments, source=source, n_envs=n_envs, normalize=normalize)
 
 
 SMALL_CNN = {"features_extractor_class": "SmallCNN", "net_arch": []}
@@ -204,126 +247,146 @@ SDSAC_MINATAR: dict[str, Any] = {
 buffer has no others. Its target entropy is in nats, where the preset has 0.3 of the greatest: 0.33 in Breakout."""
 
 
-def gsac_preset(problem: Problem, **changes: Any) -> Settings | None:
+def gsac_preset(problem: Problem, **given: Any) -> Entry | None:
     """The preset of the environment with changes; None where it has none."""
-    if problem.env not in read():
+    if problem.env not in read_presets():
         return None
     chosen = preset(problem.env)
-    source = ", ".join([f"preset {problem.env}", *(f"{name}={value}" for name, value in changes.items())])
-    return Settings(
-        "gsac", chosen.arguments | changes, problem.timesteps, source, chosen.n_envs, env_wrapper=chosen.env_wrapper
-    )
+    source = ", ".join([f"preset {problem.env}", *(f"{name}={value}" for name, value in given.items())])
+    settings = {"n_envs": chosen.n_envs, "env_wrapper": chosen.env_wrapper, "source": source}
+    return Entry(chosen.arguments | given, timesteps=problem.timesteps, **settings)
 
 
-def gsac_defaults(problem: Problem, **changes: Any) -> Settings | None:
+def gsac_defaults(problem: Problem, **given: Any) -> Entry:
     """The constructor's defaults with changes."""
-    source = ", ".join(["defaults", *(f"{name}={value}" for name, value in changes.items())])
-    return Settings("gsac", changes, problem.timesteps, source, env_wrapper=problem.discretized)
+    source = ", ".join(["defaults", *(f"{name}={value}" for name, value in given.items())])
+    return Entry(given, timesteps=problem.timesteps, source=source, env_wrapper=problem.discretized)
 
 
-def reinforce(problem: Problem) -> Settings | None:
+def reinforce(problem: Problem) -> Entry | None:
     """By its defaults."""
     if problem.group == "minatar":
         return None
-    timesteps = problem.peers.get("reinforce", problem.timesteps)
-    return Settings("reinforce", {}, timesteps, "defaults", env_wrapper=problem.discretized)
+    return Entry(env_wrapper=problem.discretized, **budget(problem, "reinforce"))
 
 
-def value_based(problem: Problem, algo: str) -> Settings | None:
+def value_based(problem: Problem, algo: str) -> Entry | None:
     """DQN and QRDQN, which take one choice only."""
     if problem.group == "large":
         return None
     if problem.group == "minatar":
-        return Settings(algo, DQN_MINATAR, problem.timesteps, "Young and Tian 2019, shortened, an update in four steps")
+        source = "Young and Tian 2019, shortened, an update in four steps"
+        return Entry(DQN_MINATAR, source=source, **budget(problem, algo))
     return from_the_zoo(algo, problem)
 
 
-def dqn_as_published(problem: Problem) -> Settings | None:
+def dqn_as_published(problem: Problem) -> Entry | None:
     """On MinAtar, with the optimiser of its authors."""
     if problem.group != "minatar":
         return None
     source = "as DQN, with its authors' optimiser, and copies every 1,000 updates as theirs"
-    return Settings("dqn", DQN_MINATAR | AS_PUBLISHED, problem.timesteps, source)
+    return Entry(DQN_MINATAR | AS_PUBLISHED, source=source, **budget(problem, "dqn"))
 
 
-def sdsac(problem: Problem) -> Settings | None:
+def sdsac(problem: Problem) -> Entry | None:
     """Which takes one choice only."""
     if problem.group == "large":
         return None
-    if problem.group == "minatar":
-        source = (
-            "as GSAC's preset for Breakout where the two share settings, a constant rate, one-step returns, not tuned"
-        )
-        return Settings("sdsac", SDSAC_MINATAR, problem.timesteps, source)
-    timesteps = problem.peers.get("sdsac", problem.timesteps)
-    return Settings("sdsac", SDSAC_SETTINGS, timesteps, "tuned on CartPole-v1")
+    tuned = "as GSAC's preset for Breakout where the two share settings, a constant rate, one-step returns, not tuned"
+    arguments, source = (
+        (SDSAC_MINATAR, tuned) if problem.group == "minatar" else (SDSAC_SETTINGS, "tuned on CartPole-v1")
+    )
+    return Entry(arguments, source=source, **budget(problem, "sdsac"))
 
 
-def ppo(problem: Problem) -> Settings | None:
+def ppo(problem: Problem) -> Entry | None:
     """Of which the zoo's settings for continuous actions serve where these are cut into bins."""
     return None if problem.group == "minatar" else from_the_zoo("ppo", problem)
 
 
-def sac(problem: Problem) -> Settings | None:
+def sac(problem: Problem) -> Entry | None:
     """On the continuous original."""
     return from_the_zoo("sac", problem) if problem.bins else None
 
 
-ENTRANTS: dict[str, Callable[[Problem], Settings | None]] = {
+ENTRANTS: dict[str, Callable[[Problem], Entry | None]] = {
+    OURS: gsac_preset,
     "GSAC, defaults": gsac_defaults,
-    "GSAC, plain": partial(gsac_defaults, **defaults.PLAIN),
-    "GSAC, preset": gsac_preset,
+    "GSAC, plain": partial(gsac_defaults, **PLAIN),
     **{
-        f"GSAC, preset, {estimator}": partial(gsac_preset, estimator=estimator)
+        f"{OURS}, {estimator}": partial(gsac_preset, estimator=estimator)
         for estimator in ("gumbel_softmax", "straight_through_gumbel", "rloo", "local_expectation")
     },
-    "GSAC, preset, expected": lambda problem: (
-        gsac_preset(problem, estimator="expected") if problem.enumerable else None
-    ),
-    "REINFORCE": reinforce,
+    f"{OURS}, expected": lambda problem: gsac_preset(problem, estimator="expected") if problem.enumerable else None,
+    "SDSAC": sdsac,
     "DQN": partial(value_based, algo="dqn"),
     "DQN, centred RMSprop": dqn_as_published,
     "QRDQN": partial(value_based, algo="qrdqn"),
-    "SDSAC": sdsac,
     "PPO": ppo,
+    "REINFORCE": reinforce,
     "SAC, continuous actions": sac,
 }
-"""Label -> the settings on a problem, None where it cannot enter or has none."""
+"""Label -> the settings on a problem, None where it cannot enter or has none. In the order of the tables."""
 
 
-def build(problem: Problem, settings: Settings, seed: int, n_eval_envs: int) -> tuple[BaseAlgorithm, list[Env]]:
-    """The model with its environments, and those of its evaluations."""
-    if problem.module:
-        importlib.import_module(problem.module)
-    env = experiment.make_envs(problem.env, settings.n_envs, seed, settings.env_wrapper)
-    eval_envs = experiment.make_envs(problem.env, n_eval_envs, None, settings.env_wrapper).envs
-    arguments = with_classes(copy.deepcopy(settings.arguments))
-    if settings.algo not in experiment.ALGORITHMS:  # which read schedules themselves
-        arguments = peer_arguments(arguments)
-    if settings.normalize:
-        env = VecNormalize(env, gamma=arguments.get("gamma", 0.99))
-    policy = experiment.policy_for(env.observation_space)
-    model = ALGORITHMS[settings.algo](policy, env, seed=seed, device="cpu", **arguments)
-    return model, eval_envs
+@dataclass(frozen=True)
+class Trial:
+    """An entrant, with a variation of its settings, on one problem and seed."""
+
+    problem: str
+    label: str
+    entry: Entry
+    seed: int
+    variation: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {' '.join(filter(None, (self.label, self.variation)))} seed {self.seed}"
+
+    def described(self) -> Line:
+        """The beginning of the line of its run: everything that is known beforehand."""
+        settings = {f.name: getattr(self.entry, f.name) for f in fields(Entry) if f.name != "source"}
+        return {
+            **{"problem": self.problem, "label": self.label, "variation": self.variation, "seed": self.seed},
+            **settings,
+            **{"settings_from": self.entry.source, "configuration": self.entry.complete()},
+        }
+
+    def model(self) -> BaseAlgorithm:
+        """Builds the model with its environments."""
+        problem = PROBLEMS[self.problem]
+        if problem.module:
+            importlib.import_module(problem.module)
+        entry = replace(self.entry, arguments=with_classes(copy.deepcopy(self.entry.arguments)))
+        return make_model(ALGORITHMS[entry.algo], entry, problem.env, self.seed)
 
 
-def configuration(settings: Settings) -> dict[str, Any]:
-    """All arguments of the constructor, those that have their defaults as well; of the policy's, GSAC's alone."""
-    parameters = inspect.signature(ALGORITHMS[settings.algo].__init__).parameters
-    complete = {name: p.default for name, p in parameters.items() if name not in defaults.NOT_SETTINGS}
-    complete |= settings.arguments
-    if settings.algo == "gsac":
-        usual = defaults.configuration("")["policy_kwargs"]
-        complete["policy_kwargs"] = usual | settings.arguments.get("policy_kwargs", {})
-    return complete
+def trials(
+    problems: Sequence[str],
+    labels: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    variations: Sequence[str] = ("",),
+) -> list[Trial]:
+    """All combinations. Who cannot enter a problem is left out.
+
+    :param labels: those that are planned for the problem if None
+    :param seeds: those that are planned for it if None
+    """
+    return [
+        Trial(name, label, entry.varied(variation), seed, variation)
+        for name in problems
+        for seed in (range(PROBLEMS[name].n_seeds) if seeds is None else seeds)
+        for label in (PROBLEMS[name].planned if labels is None else labels)
+        for variation in variations
+        if (entry := ENTRANTS[label](PROBLEMS[name])) is not None
+    ]
 
 
 def with_classes(arguments: dict[str, Any]) -> dict[str, Any]:
     """The arguments with classes in the place of their names."""
 
-    def told(value: Any) -> Any:
+    def with_class(value: Any) -> Any:
         if isinstance(value, dict):
             return with_classes(value)
         return CLASSES.get(value, value) if isinstance(value, str) else value
 
-    return {name: told(value) for name, value in arguments.items()}
+    return {name: with_class(value) for name, value in arguments.items()}

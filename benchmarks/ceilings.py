@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timing
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -54,17 +54,7 @@ def file_name(device: str) -> str:
 
 def best_seconds(task: Callable[[], Any], device: str, rounds: int = 5) -> float:
     """The least wall time of a call, over some rounds after a first one."""
-    least = float("inf")
-    for number in range(rounds + 1):
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-        start = time.perf_counter()
-        task()
-        if device != "cpu":
-            torch.cuda.synchronize(device)
-        if number > 0:
-            least = min(least, time.perf_counter() - start)
-    return least
+    return min(timing.in_turn({"": lambda _: task()}, timing.clock(device), rounds, seconds_a_turn=0.0)[""])
 
 
 def matmul_gflops(device: str, sizes: Iterable[int] | None = None) -> float:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import defaults
 import gymnasium
 import numpy as np
+from arena import PLAIN
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from problems import Match
@@ -78,7 +78,7 @@ MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
 def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
     """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise; GSAC acts on samples."""
     if contender.algorithm is GSAC:
-        arguments = defaults.PLAIN | arguments
+        arguments = PLAIN | arguments
     if contender.mode:
         arguments["acceleration"] = contender.mode
     net_arch = [width] * 2

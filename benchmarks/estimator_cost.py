@@ -9,14 +9,14 @@ pass for each neighbour. Each figure is the least of several rounds, taken in tu
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
+from functools import partial
 
+import studies
+import timing
 import torch
 from gymnasium import spaces
 from problems import Match
@@ -26,7 +26,7 @@ from gsac.estimators import enumerates
 from gsac.estimators.base import neighbours
 from gsac.functional import losses
 
-RESULTS = Path(__file__).parent / "results" / "estimator_cost.json"
+RESULTS = studies.RESULTS / "estimator_cost.json"
 SPACES = {
     "Discrete(4)": spaces.Discrete(4),
     "MultiDiscrete([4] * 5)": spaces.MultiDiscrete([4] * 5),
@@ -35,25 +35,25 @@ SPACES = {
 }
 NEIGHBOURS = (20, 80, 320, 1280)
 """Columns: in groups of four"""
-ROUNDS, REPEATS = 9, 10
+ROUNDS, SECONDS_A_TURN = 9, 0.05
 
 
-def cheapest(tasks: dict[str, Callable[[], object]], repeats: int = REPEATS) -> dict[str, float]:
+def cheapest(tasks: dict[str, Callable[[], object]]) -> dict[str, float]:
     """Milliseconds of each task: the least over rounds in which they take turns."""
-    least = dict.fromkeys(tasks, float("inf"))
-    for _ in range(ROUNDS):
-        for name, task in tasks.items():
-            start = time.process_time()
-            for _ in range(repeats):
-                task()
-            least[name] = min(least[name], (time.process_time() - start) / repeats * 1000)
-    return {name: round(milliseconds, 3) for name, milliseconds in least.items()}
+
+    def repeated(task: Callable[[], object], repetitions: int) -> None:
+        for _ in range(repetitions):
+            task()
+
+    times = {name: partial(repeated, task) for name, task in tasks.items()}
+    seconds = timing.in_turn(times, time.process_time, ROUNDS, SECONDS_A_TURN)
+    return {name: round(1000 * min(found), 3) for name, found in seconds.items()}
 
 
 def gradient(model: GSAC, name: str) -> Callable[[], object]:
     """The actor's gradient on a batch, with the forward passes that it needs."""
     observations = torch.randn(128, *model.observation_space.shape)
-    estimator, learner = ESTIMATORS[name], model._learner
+    estimator, learner = ESTIMATORS[name], model.learner
     parameters = list(model.actor.parameters())
 
     def task() -> object:
@@ -70,7 +70,7 @@ def estimator_costs() -> list[dict[str, object]]:
     for space_name, space in SPACES.items():
         for head in ("linear", "action_in"):
             model = GSAC("MlpPolicy", Match(space), policy_kwargs={"critic_head": head}, buffer_size=200, device="cpu")
-            n_joint = model._codec.groups.n_joint
+            n_joint = model.actor.codec.groups.n_joint
             names = [name for name, estimator in ESTIMATORS.items() if not enumerates(estimator) or n_joint <= 1024]
             found = cheapest({name: gradient(model, name) for name in names})
             rows.append({"space": space_name, "head": head, "milliseconds": found})
@@ -86,16 +86,15 @@ def neighbour_costs() -> list[dict[str, object]]:
             kwargs = {"critic_head": "action_in", "net_arch": [width, width]}
             model = GSAC("MlpPolicy", Match(space), policy_kwargs=kwargs, buffer_size=200, device="cpu")
             observations = torch.randn(32, *model.observation_space.shape)
-            groups = model._codec.groups
+            groups = model.actor.codec.groups
             action = groups.one_hot(torch.zeros(32, len(groups), dtype=torch.long))
             with torch.no_grad():
-                q = model._learner.action_value(observations)
+                q = model.learner.action_value(observations)
                 found = cheapest(
                     {
                         "short": lambda q=q, action=action, groups=groups: neighbours(q, action, groups),
                         "long": lambda q=q, action=action, groups=groups: neighbours(lambda a: q(a), action, groups),
-                    },
-                    repeats=1,
+                    }
                 )
             rows.append({"columns": columns, "width": width, "batch": 32, "milliseconds": found})
             print(rows[-1], flush=True)
@@ -108,10 +107,9 @@ def main() -> None:
     result = {
         "estimators": estimator_costs(),
         "neighbours": neighbour_costs(),
-        "versions": {"python": platform.python_version(), "torch": version("torch")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread, CPU time",
     }
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    studies.write(RESULTS, result)
 
 
 if __name__ == "__main__":

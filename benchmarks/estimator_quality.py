@@ -18,28 +18,28 @@ drawn problem with all estimators; a problem that stands there is not measured a
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
-import os
-import platform
 import statistics
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 
+import studies
 import torch
+from studies import command_line, run_jobs
 from torch import Tensor, nn
 
 from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
 from gsac.estimators import ESTIMATORS, Estimator, enumerates
 from gsac.estimators.quality import GradientQuality, gradient_quality
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
 from gsac.functional.groups import Groups
 from gsac.functional.losses import average
 from gsac.networks.heads import ActionInHead, AggregatedValues
 
-RESULTS = Path(__file__).parent / "results" / "estimator_quality.jsonl"
+RESULTS = studies.RESULTS / "estimator_quality.jsonl"
 KINDS = ("linear", "quadratic", "mlp", "mlp_layer_norm")
 GROUPINGS = ((2, 1), (4, 1), (16, 1), (4, 2), (4, 5), (2, 10))
 """K classes in each of G groups"""
@@ -56,7 +56,7 @@ FURTHER: dict[str, Estimator] = {
     "mixed:rho=0.5": Mixed(0.5),
 }
 
-NOT_IN_README = {f"{name}({temperature:g})" for name in RELAXED for temperature in (2.0, 0.125)} | {
+NOT_IN_TABLE = {f"{name}({temperature:g})" for name in RELAXED for temperature in (2.0, 0.125)} | {
     "gumbel_rao:samples=100(0.5)",
     "mixed:rho=0.5",
 }
@@ -122,49 +122,54 @@ def sampled_gradients(
     return torch.cat(found)
 
 
-def measure(kind: str, classes: int, n_groups: int, draw: int) -> dict[str, Any]:
-    """All estimators on one drawn problem."""
-    torch.manual_seed(1000 * draw + KINDS.index(kind))
-    groups = Groups([classes] * n_groups)
-    value, fit_error = draw_problem(kind, groups)
-    logits = torch.randn(groups.flat_size)
-    exact = sampled_gradients(ESTIMATORS["expected"], logits, groups, value, 1.0, n=1)
-    rows = []
-    for name, estimator in (ESTIMATORS | FURTHER).items():
-        relaxed = name.partition(":")[0] in RELAXED
-        temperatures = TEMPERATURES if name in RELAXED else (0.5,)
-        for temperature in temperatures:
+@dataclass(frozen=True)
+class Job:
+    """A problem, drawn by a seed of its own: its kind, K classes in each of G groups."""
+
+    kind: str
+    classes: int
+    groups: int
+    draw: int
+
+    def described(self) -> Line:
+        return asdict(self)
+
+    def run(self) -> Line:
+        """Measures all estimators."""
+        torch.manual_seed(1000 * self.draw + KINDS.index(self.kind))
+        groups = Groups([self.classes] * self.groups)
+        value, fit_error = draw_problem(self.kind, groups)
+        logits = torch.randn(groups.flat_size)
+        exact = sampled_gradients(ESTIMATORS["expected"], logits, groups, value, 1.0, n=1)
+        rows = []
+        for name, temperature in measured():
             n = 2 if name == "expected" else SAMPLES
-            estimates = sampled_gradients(estimator, logits, groups, value, temperature, n)
-            quality = gradient_quality(estimates, exact)
-            figures: dict[str, float | None] = {
-                key: float(f"{figure:.5g}") for key, figure in quality._asdict().items()
-            }
-            if math.isinf(quality.snr):
-                figures["snr"] = None  # JSON has no infinity
-            rows.append({"estimator": name, "temperature": temperature if relaxed else None, **figures})
-    return {
-        "kind": kind,
-        "classes": classes,
-        "groups": n_groups,
-        "draw": draw,
-        "fit_error": round(fit_error, 4),
-        "samples": SAMPLES,
-        "rows": rows,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-    }
+            estimator = (ESTIMATORS | FURTHER)[name]
+            estimates = sampled_gradients(estimator, logits, groups, value, temperature or 0.5, n)
+            figures = gradient_quality(estimates, exact)._asdict().items()
+            # JSON has no infinity
+            rounded = {key: None if math.isinf(figure) else float(f"{figure:.5g}") for key, figure in figures}
+            rows.append({"estimator": name, "temperature": temperature, **rounded})
+        return {"fit_error": round(fit_error, 4), "samples": SAMPLES, "rows": rows}
 
 
-def label(row: dict[str, Any]) -> str:
+def measured() -> Iterator[tuple[str, float | None]]:
+    """Each estimator, at each temperature if it has one: of one that draws more samples, a single temperature will do."""
+    for name in ESTIMATORS | FURTHER:
+        relaxed = name.partition(":")[0] in RELAXED
+        for temperature in TEMPERATURES if name in RELAXED else (0.5 if relaxed else None,):
+            yield name, temperature
+
+
+def label(row: Line) -> str:
     return row["estimator"] if row["temperature"] is None else f"{row['estimator']}({row['temperature']:g})"
 
 
-def quality_of(row: dict[str, Any]) -> GradientQuality:
+def quality_of(row: Line) -> GradientQuality:
     return GradientQuality(**{name: row[name] for name in GradientQuality._fields})
 
 
-def by_estimator(problems: list[dict[str, Any]]) -> dict[str, list[GradientQuality]]:
+def by_estimator(problems: Sequence[Line]) -> dict[str, list[GradientQuality]]:
     """The quality of each estimator on each of the problems."""
     found: dict[str, list[GradientQuality]] = {}
     for problem in problems:
@@ -188,30 +193,24 @@ def chosen(kind: str, classes: int, n_groups: int) -> dict[str, list[GradientQua
 def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
     """The README's table: the estimators by the error of a batch's gradient, means and standard errors over draws."""
     plain, normalised = chosen("mlp", classes, n_groups), chosen("mlp_layer_norm", classes, n_groups)
-    lines = [
-        f"| estimator | bias | std of one estimate | RMSE, batch of {batch_size} | RMSE with layer normalisation |",
-        "|---|---|---|---|---|",
-    ]
-    for name in sorted(plain, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])):
-        if name in NOT_IN_README:
-            continue
+    rows = []
+    for name in sorted(
+        plain.keys() - NOT_IN_TABLE, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])
+    ):
         columns = (
             [q.relative_bias for q in plain[name]],
             [q.relative_std for q in plain[name]],
             [q.rmse(batch_size) for q in plain[name]],
             [q.rmse(batch_size) for q in normalised[name]],
         )
-        cells = ("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((f"`{name}`", *("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)))
+    rmse = (f"RMSE, batch of {batch_size}", "RMSE with layer normalisation")
+    return studies.table(("estimator", "bias", "std of one estimate", *rmse), rows)
 
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
     """On how many draws relaxed Gumbel-Softmax has the lower standard deviation than each of its rivals."""
-    lines = [
-        "| K x G | " + " | ".join(f"temperature {t:g}" for t in TEMPERATURES) + " |",
-        "|---|" + "---|" * len(TEMPERATURES),
-    ]
+    rows = []
     for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
         found = chosen(kind, classes, n_groups)
         cells = []
@@ -219,9 +218,8 @@ def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
             ours = [q.relative_std for q in found[f"gumbel_softmax({temperature:g})"]]
             wins = (sum(a < q.relative_std for a, q in zip(ours, found[rival], strict=True)) for rival in RIVALS)
             cells.append(" / ".join(map(str, wins)))
-        which = f"{kind} " if len(kinds) > 1 else ""
-        lines.append(f"| {which}{classes} x {n_groups} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}", *cells))
+    return studies.table(("K x G", *(f"temperature {t:g}" for t in TEMPERATURES)), rows)
 
 
 def table() -> str:
@@ -237,18 +235,17 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
-    if parser.parse_args().table:
+    parser.set_defaults(results=RESULTS, jobs=1)
+    args = parser.parse_args()
+    if args.table:
         print(table(), against_reinforce(KINDS), ranking(), sep="\n\n")
         return
-    torch.set_num_threads(1)
-    done = {(p["kind"], p["classes"], p["groups"], p["draw"]) for p in RunFile(RESULTS).read()}
-    for draw, (classes, n_groups), kind in itertools.product(DRAWS, GROUPINGS, KINDS):
-        if (kind, classes, n_groups, draw) not in done:
-            problem = measure(kind, classes, n_groups, draw)
-            RunFile(RESULTS).append(problem)
-            print(f"{kind} {classes} x {n_groups}, draw {draw}: fitted to {problem['fit_error']}", flush=True)
+    problems = itertools.product(DRAWS, GROUPINGS, KINDS)
+    jobs = [Job(kind, classes, n_groups, draw) for draw, (classes, n_groups), kind in problems]
+    identity = partial(identity_of, names=[f.name for f in fields(Job)])
+    run_jobs(jobs, args, identity, lambda line: f"fitted to {line['fit_error']}")
     picture()
 
 

@@ -12,24 +12,26 @@ stands there is not run again.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import statistics
-import time
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import defaults
-import returns
-import torch
+import problems  # noqa: F401  registers its environments
+import studies
+from arena import PLAIN
+from studies import add_run_options, command_line, run_jobs, table
 
 from gsac import GSAC
 from gsac.callbacks.diagnostics import measure_gradients
 from gsac.estimators import ESTIMATORS, enumerates
-from gsac.experiments.compare import AtSteps
+from gsac.experiments.evaluation import AtSteps
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
 
-RESULTS = Path(__file__).parent / "results" / "estimator_training.jsonl"
+RESULTS = studies.RESULTS / "estimator_training.jsonl"
 HALF_CHEETAH = {"batch_size": 256, "bound_targets": True}
 """As its preset has them; the critics' head is what differs."""
 
@@ -63,39 +65,34 @@ class Measured(AtSteps):
         }
 
 
-def run(env_id: str, seed: int) -> dict[str, Any]:
-    """Trains: the run's line."""
-    torch.set_num_threads(1)
-    made_with = returns.provenance()  # before the repository can have moved on
-    cpu = time.process_time()
-    arguments, policy_kwargs = PROBLEMS[env_id]
-    model = GSAC("MlpPolicy", env_id, seed=seed, **defaults.PLAIN | arguments, policy_kwargs=policy_kwargs)
-    measured = Measured(AT)
-    model.learn(TIMESTEPS, callback=measured)
-    return {
-        "env": env_id,
-        "seed": seed,
-        "timesteps": TIMESTEPS,
-        "arguments": defaults.PLAIN | arguments,
-        "policy_kwargs": policy_kwargs,
-        "samples": SAMPLES,
-        "batch_size": BATCH_SIZE,
-        "curve": measured.curve,
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        **made_with,
-    }
+@dataclass(frozen=True)
+class Job:
+    """GSAC in one of the environments, on one seed."""
+
+    env: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.env} seed {self.seed}"
+
+    def described(self) -> Line:
+        arguments, policy_kwargs = PROBLEMS[self.env]
+        return {
+            **{"env": self.env, "seed": self.seed, "timesteps": TIMESTEPS, "arguments": PLAIN | arguments},
+            **{"policy_kwargs": policy_kwargs, "samples": SAMPLES, "batch_size": BATCH_SIZE},
+        }
+
+    def run(self) -> Line:
+        """Trains, with measurements on the way."""
+        settings, measured = self.described(), Measured(AT)
+        arguments = settings["arguments"] | {"policy_kwargs": settings["policy_kwargs"], "seed": self.seed}
+        GSAC("MlpPolicy", self.env, **arguments).learn(TIMESTEPS, callback=measured)
+        return {"curve": measured.curve}
 
 
-def markdown(rows: list[dict[str, Any]], env_id: str) -> str:
+def markdown(rows: Sequence[Line], env_id: str) -> str:
     """Least error of a batch's gradient at the end first; means over the seeds."""
     runs = [row for row in rows if row["env"] == env_id]
-    steps = [f"{AT[at]:,}" for at in SHOWN]
-    lines = [
-        "| estimator | "
-        + " | ".join(f"{what} after {step}" for what in ("bias", "noise", "cosine") for step in steps)
-        + " |",
-        "|---|" + "---|" * (3 * len(SHOWN)),
-    ]
 
     def mean(name: str, figure: str, at: int) -> float:
         return statistics.fmean(row["curve"][at][name][figure] for row in runs)
@@ -103,30 +100,28 @@ def markdown(rows: list[dict[str, Any]], env_id: str) -> str:
     def error(name: str) -> float:
         return mean(name, "relative_bias", -1) ** 2 + mean(name, "relative_std", -1) ** 2
 
-    for name in sorted(NAMES, key=error):
-        cells = [
-            f"{mean(name, figure, at):.2f}"
-            for figure, at in itertools.product(("relative_bias", "relative_std", "cosine"), SHOWN)
-        ]
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    columns = list(itertools.product(("bias", "noise", "cosine"), SHOWN))
+    figures = {"bias": "relative_bias", "noise": "relative_std", "cosine": "cosine"}
+    return table(
+        ("estimator", *(f"{what} after {AT[at]:,}" for what, at in columns)),
+        (
+            (f"`{name}`", *(f"{mean(name, figures[what], at):.2f}" for what, at in columns))
+            for name in sorted(NAMES, key=error)
+        ),
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--env", nargs="+", choices=PROBLEMS, default=[*PROBLEMS])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[*SEEDS])
-    parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--table", action="store_true", help="print what has been run, and stop")
+    add_run_options(parser, RESULTS, SEEDS, jobs=1)
     args = parser.parse_args()
-    file = RunFile(args.results)
     if not args.table:
-        for seed, env_id in itertools.product(args.seeds, args.env):
-            if not any((row["env"], row["seed"]) == (env_id, seed) for row in file.read()):
-                row = run(env_id, seed)
-                file.append(row)
-                print(f"{env_id} seed {seed}: {row['cpu_seconds']} s", flush=True)
-    print("\n\n".join(markdown(file.read(), env_id) for env_id in args.env))
+        jobs = [Job(env_id, seed) for seed, env_id in itertools.product(args.seeds, args.env)]
+        run_jobs(jobs, args, partial(identity_of, names=("env", "seed")), lambda row: "measured")
+    rows = RunFile(args.results).read()
+    print("\n\n".join(markdown(rows, env_id) for env_id in args.env))
 
 
 if __name__ == "__main__":

@@ -10,22 +10,21 @@ A run trains GSAC's preset with the changes and appends one line to the results,
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-import returns
-from arena import PROBLEMS, build
+import studies
+from arena import OURS, Trial, trials
+from returns_rows import identity
 from stable_baselines3.common.callbacks import BaseCallback
+from studies import add_run_options, add_variations, command_line, run_jobs, table
 
-from gsac.experiments.processes import available_cores
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line
 
 PROBLEM = "LunarLander-v3"
-RESULTS = Path(__file__).parent / "results" / "landings.jsonl"
+RESULTS = studies.RESULTS / "landings.jsonl"
 LEGS = slice(6, 8)
 """Of the observation: whether each leg touches the ground."""
 
@@ -69,22 +68,26 @@ class Endings(BaseCallback):
         return True
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains: the run's whole line."""
-    settings = returns.settings_of(job)
-    cpu = time.process_time()
-    model, _ = build(PROBLEMS[PROBLEM], settings, job["seed"], n_eval_envs=1)
-    endings = Endings()
-    model.learn(settings.timesteps, callback=endings)
-    return job | {
-        "endings": endings.endings,
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-        "updates": model._n_updates,
-        **returns.provenance(),
-    }
+@dataclass(frozen=True)
+class Job:
+    """A trial whose endings are noted."""
+
+    trial: Trial
+
+    def __str__(self) -> str:
+        return str(self.trial)
+
+    def described(self) -> Line:
+        return self.trial.described()
+
+    def run(self) -> Line:
+        """Trains."""
+        model, endings = self.trial.model(), Endings()
+        model.learn(self.trial.entry.timesteps, callback=endings)
+        return {"endings": endings.endings, "updates": model._n_updates}
 
 
-def counts(row: dict[str, Any]) -> list[dict[str, int]]:
+def counts(row: Line) -> list[dict[str, int]]:
     """How often each end came in each of the run's :data:`PARTS`; the run's last, unfinished episode counts nowhere."""
     length = row["timesteps"] / PARTS
     parts = [dict.fromkeys(ENDS, 0) for _ in range(PARTS)]
@@ -93,36 +96,31 @@ def counts(row: dict[str, Any]) -> list[dict[str, int]]:
     return parts
 
 
-def told(row: dict[str, Any]) -> str:
-    """A finished run in a few words."""
+def summary(row: Line) -> str:
+    """How often each end came."""
     return "; ".join(f"{end} {sum(part[end] for part in counts(row))}" for end in ENDS)
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
+def markdown(rows: Sequence[Line]) -> str:
     """A line for each run: the ends of its episodes, from part to part."""
     steps = {row["timesteps"] for row in rows}
     if len(steps) != 1:
         raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")
-    lines = ["| settings | seed | " + " | ".join(ENDS) + " |", "|---|---|" + "---|" * len(ENDS)]
+    lines = []
     for row in sorted(rows, key=lambda row: (row["label"], row["variation"], row["seed"])):
         parts = counts(row)
-        cells = (", ".join(str(part[end]) for part in parts) for end in ENDS)
         settings = ", ".join(filter(None, (row["label"].removeprefix("GSAC, "), row["variation"])))
-        lines.append(f"| {settings} | {row['seed']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((settings, row["seed"], *(", ".join(str(part[end]) for part in parts) for end in ENDS)))
+    return table(("settings", "seed", *ENDS), lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--variation", action="append", default=[], help="NAME=VALUE,... on top of the preset")
-    parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser = command_line(__doc__)
+    add_variations(parser)
+    add_run_options(parser, RESULTS, seeds=(211, 748))
     args = parser.parse_args(arguments)
-    todo = returns.jobs([PROBLEM], ["GSAC, preset"], args.seeds, args.variation or [""])
-    failed = returns.run_missing(todo, RunFile(args.results), args.jobs, run, told)
-    if failed:
-        raise SystemExit(f"{len(failed)} runs failed; the same command tries them again: {'; '.join(failed)}.")
+    jobs = [Job(trial) for trial in trials([PROBLEM], [OURS], args.seeds, args.variation or [""])]
+    run_jobs(jobs, args, identity, summary)
     print(markdown(RunFile(args.results).read()))
 
 

@@ -9,18 +9,19 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import returns_bars
 import returns_pictures
 import returns_rows
 import returns_scores
-from returns_rows import LABELS, OURS, PLANS, Entrant
+from arena import OURS
+from returns_bars import BARS, bars
+from returns_rows import GROUPS, LABELS, Entrant, of_problem, plan_of
+from studies import command_line, table
 
 from gsac.experiments import curves
 
@@ -52,16 +53,16 @@ def iqm(scores: np.ndarray) -> str:
     return f"{curves.interquartile_mean(scores):.4g}"
 
 
-def row(name: str, entrant: Entrant) -> str:
-    """One line of a table; planned seeds that did not run are called missing in their place."""
-    planned = returns_rows.plan_of(entrant.problem).seeds
+def row(name: str, entrant: Entrant) -> tuple[str, ...]:
+    """The cells of a table's line; planned seeds that did not run are called missing in their place."""
+    planned = range(plan_of(entrant.problem).n_seeds)
     finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
     seeds = sorted({*planned, *entrant.seeds})
     each = ", ".join(f"{finals[seed]:.4g}" if seed in finals else "missing" for seed in seeds)
     if seeds != list(planned):
         each += f" ({numbers(seeds)})"
     training = statistics.median(run["cpu_seconds"] - run["evaluation_seconds"] for run in entrant.runs)
-    cells = (
+    return (
         name,
         f"{entrant.timesteps:,}",
         each,
@@ -71,18 +72,13 @@ def row(name: str, entrant: Entrant) -> str:
         iqm(entrant.figures("area")),
         f"{training:.0f}",
     )
-    return f"| {' | '.join(cells)} |"
-
-
-def header(first: str) -> list[str]:
-    return [f"| {' | '.join((first, *FIGURES))} |", "|---" * (1 + len(FIGURES)) + "|"]
 
 
 def label_table(label: str, entrants: Sequence[Entrant]) -> str:
     """One entrant on every problem where it has run."""
     shown = returns_rows.problems(entrant.problem for entrant in entrants)
     runs = [entrant for problem in shown for entrant in of_problem(problem, entrants) if entrant.label == label]
-    return "\n".join([*header("environment"), *(row(entrant.problem, entrant) for entrant in runs)])
+    return table(("environment", *FIGURES), (row(entrant.problem, entrant) for entrant in runs))
 
 
 def problem_table(problem: str, field: Sequence[Entrant]) -> str:
@@ -90,21 +86,20 @@ def problem_table(problem: str, field: Sequence[Entrant]) -> str:
 
     :param field: everything on the problem
     """
-    plan = returns_rows.plan_of(problem)
     if not field:
         return f"### {problem}\n\nmissing"
-    lines = [*header("algorithm"), *(row(entrant.label, entrant) for entrant in field)]
-    present = {entrant.label for entrant in field}
-    absent = [label for label in plan.labels if label not in present]
-    lines += [f"| {label} |{' missing |' * len(FIGURES)}" for label in absent]
+    plan, present = plan_of(problem), {entrant.label for entrant in field}
+    rows = [row(entrant.label, entrant) for entrant in field]
+    rows += [(label, *("missing" for _ in FIGURES)) for label in plan.planned if label not in present]
     episodes = sorted({entrant.episodes for entrant in field})
     caption = (
-        f"{numbers(plan.seeds).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
+        f"{numbers(range(plan.n_seeds)).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
         f"Settings: {'; '.join(settings(field))}."
     )
-    seeds = " ".join(map(str, plan.seeds))
+    seeds = " ".join(map(str, range(plan.n_seeds)))
     command = f"python benchmarks/returns.py --problems {shlex.quote(problem)} --seeds {seeds} --results again.jsonl"
-    return "\n\n".join([f"### {problem}", "\n".join(lines), caption, f"To replicate: `{command}`"])
+    parts = [f"### {problem}", table(("algorithm", *FIGURES), rows), caption, f"To replicate: `{command}`"]
+    return "\n\n".join(parts)
 
 
 def settings(field: Sequence[Entrant]) -> list[str]:
@@ -134,25 +129,23 @@ def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown
 
     :param shown: the problems; all if None
     """
-    lines = [f"| environment | steps | {' | '.join(columns)} |", "|---|---" + "|---" * len(columns) + "|"]
+    rows = []
     for problem in returns_rows.problems(entrant.problem for entrant in entrants) if shown is None else shown:
         field = of_problem(problem, entrants)
-        bar = returns_bars.BARS.get(problem)
-        ours = next(
-            filter(None, (chosen(label, bar.steps if bar else None, field) for label in (OURS, "GSAC, defaults"))), None
-        )
-        steps = ours.timesteps if ours else None
-        cells = [cell(problem, label, steps, field) for label in columns]
-        lines.append(f"| {problem} | {f'{steps:,}' if steps else 'missing'} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        bar = BARS.get(problem)
+        ours = filter(None, (chosen(label, bar.steps if bar else None, field) for label in (OURS, "GSAC, defaults")))
+        steps = next((entrant.timesteps for entrant in ours), None)
+        cells = (cell(problem, label, steps, field) for label in columns)
+        rows.append((problem, f"{steps:,}" if steps else "missing", *cells))
+    return table(("environment", "steps", *columns), rows)
 
 
 def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) -> str:
-    entrant, plan = chosen(label, steps, field), returns_rows.plan_of(problem)
+    entrant, plan = chosen(label, steps, field), plan_of(problem)
     if entrant is None:
-        return "missing" if label in plan.labels else "-"
+        return "missing" if label in plan.planned else "-"
     notes = [] if entrant.timesteps == steps else [f"{entrant.timesteps:,} steps"]
-    if absent := len(returns_rows.missing_seeds(entrant)):
+    if absent := len(entrant.missing_seeds):
         notes.append(f"{absent} of {plan.n_seeds} seeds missing")
     return curves.with_interval(entrant.finals) + (f" ({', '.join(notes)})" if notes else "")
 
@@ -163,44 +156,23 @@ def chosen(label: str, steps: int | None, field: Sequence[Entrant]) -> Entrant |
     return next((entrant for entrant in of_label if entrant.timesteps == steps), of_label[-1] if of_label else None)
 
 
-def of_problem(problem: str, entrants: Sequence[Entrant]) -> list[Entrant]:
-    return [entrant for entrant in entrants if entrant.problem == problem]
-
-
-def bars(path: Path = returns_rows.RESULTS) -> str:
-    return returns_bars.table(returns_rows.load(path))
-
-
-def compact_table(path: Path = returns_rows.RESULTS) -> str:
-    return compact(returns_rows.load(path))
-
-
-def defaults_table(path: Path = returns_rows.RESULTS) -> str:
-    return label_table("GSAC, defaults", returns_rows.load(path))
-
-
-def estimators(path: Path = returns_rows.RESULTS) -> str:
+def estimators(entrants: Sequence[Entrant]) -> str:
     """Our preset with each estimator that was planned or run, where any was, and the picture."""
-    entrants = returns_rows.load(path)
     labels: dict[str, set[str]] = {}
     for problem in returns_rows.problems(entrant.problem for entrant in entrants):
-        there = {*returns_rows.plan_of(problem).labels, *(entrant.label for entrant in of_problem(problem, entrants))}
+        there = {*plan_of(problem).planned, *(entrant.label for entrant in of_problem(problem, entrants))}
         if varied := {label for label in there if label.startswith(returns_pictures.VARIATION)}:
             labels[problem] = varied
     columns = [label for label in LABELS if label == OURS or any(label in varied for varied in labels.values())]
     return "\n\n".join([*picture_link("estimators", entrants), compact(entrants, columns, [*labels])])
 
 
-def normalized(path: Path = returns_rows.RESULTS) -> str:
-    return returns_scores.table(returns_rows.load(path), returns_scores.anchors())
-
-
-def group_tables(name: str, path: Path = returns_rows.RESULTS) -> str:
-    return group(name, returns_rows.load(path))
+def scores(entrants: Sequence[Entrant]) -> str:
+    return returns_scores.scores(entrants, returns_scores.anchors())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--results", type=Path, default=returns_rows.RESULTS)
     parser.add_argument("--pictures", type=Path, help="the folder to draw learning curves in")
     parser.add_argument("--random", action="store_true", help="measure the returns of uniform actions, and stop")
@@ -209,9 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         returns_scores.measure()
         return
     entrants = returns_rows.load(args.results)
-    scores = returns_scores.table(entrants, returns_scores.anchors())
-    tables = [returns_bars.table(entrants), compact(entrants), scores, *(group(name, entrants) for name in PLANS)]
-    print("\n\n".join(tables))
+    print(bars(entrants), compact(entrants), scores(entrants), *(group(name, entrants) for name in GROUPS), sep="\n\n")
     if args.pictures:
         for path in returns_pictures.draw_all(entrants, args.pictures):
             print(f"\n{path}")

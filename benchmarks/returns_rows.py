@@ -2,83 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import defaults
 import numpy as np
+import studies
+from arena import ENTRANTS, PLAIN, PROBLEMS, Problem
+from studies import changes, reported
 
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
+from gsac.moved import MOVED
 
-RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
-OURS = "GSAC, preset"
-LABELS = (
-    OURS,
-    "GSAC, defaults",
-    "GSAC, plain",
-    "GSAC, preset, gumbel_softmax",
-    "GSAC, preset, straight_through_gumbel",
-    "GSAC, preset, rloo",
-    "GSAC, preset, local_expectation",
-    "GSAC, preset, expected",
-    "SDSAC",
-    "DQN",
-    "DQN, centred RMSprop",
-    "QRDQN",
-    "PPO",
-    "REINFORCE",
-    "SAC, continuous actions",
-)
+RESULTS = studies.RESULTS / "returns.jsonl"
+LABELS = tuple(ENTRANTS)
 """In the order of the tables; others follow in the order of the file."""
 
+GROUPS = tuple(dict.fromkeys(problem.group for problem in PROBLEMS.values()))
+UNPLANNED = Problem("large", "", 0, 0)
+"""What is taken to be planned for a problem that is not among ours."""
 
-IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
-"""The entries of a run's line that tell it from other runs."""
+BEFORE = PLAIN | {"bound_targets": False}
+"""GSAC as it was before it had these arguments, which the first lines of the files do not name."""
 
-BEFORE = defaults.PLAIN | {"bound_targets": False}
-"""GSAC as it was before it had these arguments, which the first lines of the file do not name."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be there for one problem, so that what is not can be called missing."""
-
-    labels: tuple[str, ...]
-    n_seeds: int = 5
-
-    @property
-    def seeds(self) -> range:
-        """From 0 up."""
-        return range(self.n_seeds)
-
-
-CLASSIC = (
-    *(OURS, "GSAC, defaults", "GSAC, preset, gumbel_softmax", "GSAC, preset, expected"),
-    *("SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"),
-)
-SAME_ON_LINEAR = "GSAC, preset, straight_through_gumbel"
-"""Has the gradient of ``gumbel_softmax`` on critics that are linear in one choice, as these presets' are; one problem shows it."""
-MINATAR = Plan((OURS, "SDSAC", "DQN", "DQN, centred RMSprop"))
-CUT = Plan((OURS, "GSAC, defaults", "PPO", "SAC, continuous actions"))
-SWITCHES = Plan(("GSAC, defaults", "PPO"))
-PLANS: dict[str, dict[str, Plan]] = {
-    "classic": {
-        "CartPole-v1": Plan((*CLASSIC, SAME_ON_LINEAR)),
-        **dict.fromkeys(("Acrobot-v1", "LunarLander-v3", "MountainCar-v0"), Plan(CLASSIC)),
-    },
-    "minatar": dict.fromkeys(("Breakout", "Asterix", "Freeway", "SpaceInvaders"), MINATAR),
-    "large": {
-        "LunarLanderContinuous-v3, 7 bins": CUT,
-        "BipedalWalker-v3, 7 bins": CUT,
-        "HalfCheetah-v5, 7 bins": Plan((OURS, "PPO", "SAC, continuous actions"), n_seeds=3),
-        **dict.fromkeys((f"{name}, MultiBinary({n})" for name in ("Switches", "Pairs") for n in (20, 40)), SWITCHES),
-    },
-}
-"""The problems of each group, in the order of the report."""
+IDENTITY = ("env", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +36,14 @@ class Entrant:
     """One algorithm with one budget on one problem: a row of a table, a curve of a picture.
 
     :param label: with the variation behind it, where there is one
-    :param runs: the rows of the file, by seed
+    :param runs: the lines of the file, by seed
     """
 
     problem: str
     label: str
     algo: str
     timesteps: int
-    runs: tuple[dict[str, Any], ...]
+    runs: tuple[Line, ...]
 
     @property
     def seeds(self) -> list[int]:
@@ -108,6 +58,11 @@ class Entrant:
     def episodes(self) -> int:
         """Of an evaluation."""
         return len(self.runs[0]["curve"][-1]["deterministic"])
+
+    @property
+    def missing_seeds(self) -> list[int]:
+        """The planned seeds that it has not run."""
+        return [seed for seed in range(plan_of(self.problem).n_seeds) if seed not in self.seeds]
 
     def figures(self, name: str, kind: str = "deterministic") -> np.ndarray:
         """``final`` or ``area`` of the ``deterministic`` or ``stochastic`` policy. [runs]"""
@@ -126,31 +81,66 @@ def load(path: Path = RESULTS) -> list[Entrant]:
 
     :raises ValueError: see :func:`entrants`
     """
-    return entrants(RunFile(path).read())
+    return entrants(read(path))
 
 
-def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without tuning seeds, and without what was superseded."""
-    return [row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED and not row.get("superseded")]
+def read(path: Path) -> list[Line]:
+    """All lines of the file, in today's form and with today's names."""
+    return [upgraded(line) for line in RunFile(path).read()]
 
 
-def identity(row: dict[str, Any]) -> str:
-    """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
-    before = BEFORE if row["algo"] == "gsac" else {}
-    complete = row | {"configuration": before | row.get("configuration", {})}
-    return json.dumps({name: complete.get(name) for name in IDENTITY}, sort_keys=True, default=str)
+def upgraded(line: Line) -> Line:
+    """A line in today's form: modules by their present names, and runs of a former program in the form of ``returns.py``.
+
+    That program trained GSAC and REINFORCE with variations of their defaults, and evaluated them with 5 episodes on the way
+    and 20 at the end.
+    """
+    if "config" in line:
+        algo = "reinforce" if "baseline" in line["config"] else "gsac"
+        cheetah = line["env"] == "gsac/HalfCheetah7-v0"
+        problem = "HalfCheetah-v5, 7 bins" if cheetah else line["env"]
+        line = {
+            **{"problem": problem, "label": "GSAC, defaults" if algo == "gsac" else "REINFORCE", "algo": algo},
+            **{name: line[name] for name in ("variation", "seed", "timesteps", "cpu_seconds", "commit")},
+            **{"n_envs": 1, "normalize": False, "env_wrapper": PROBLEMS[problem].discretized if cheetah else None},
+            **{"configuration": line["config"], "superseded": line.get("superseded"), "episodes": 20},
+            "curve": [{"step": point["step"], "deterministic": [point["mean"]]} for point in line["curve"]],
+            "final": {"deterministic": line["final"], "stochastic": line["final_stochastic"]},
+            "area": {"deterministic": statistics.fmean(point["mean"] for point in line["curve"])},
+            "evaluation_seconds": 0.0,  # not measured apart
+        }
+    return line | {name: _renamed(line.get(name)) for name in ("variation", "env_wrapper")}
+
+
+def _renamed(value: Any) -> Any:
+    """Plain data with the wrappers' module by its present name."""
+    if isinstance(value, str):
+        return value.replace("gsac.wrappers.", f"{MOVED['gsac.wrappers']}.")
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if isinstance(value, dict):
+        return {_renamed(name): item for name, item in value.items()}
+    return value
+
+
+def identity(line: Line) -> str:
+    """What tells a run from others, by lines of any age. Arguments that came after a run was made count as what changes nothing."""
+    line = upgraded(line)
+    before = BEFORE if line["algo"] == "gsac" else {}
+    problem = line["problem"]
+    environment = PROBLEMS[problem].env if problem in PROBLEMS else problem
+    return identity_of(line | {"env": environment, "configuration": before | line.get("configuration", {})}, IDENTITY)
 
 
 def named(label: str, variation: str) -> str:
     """The label with its changes behind it, wrappers by the names of their classes."""
-    changes = []
+    parts = []
     for change in variation.split(","):
         if change.startswith("env_wrapper="):
-            [(_, wrappers)] = defaults.changes(change)
-            changes += [_wrapper(described) for described in wrappers]
+            parts += [_wrapper(described) for described in changes(change)["env_wrapper"]]
         else:
-            changes.append(change)
-    return ", ".join(filter(None, (label, ",".join(changes))))
+            parts.append(change)
+    return ", ".join(filter(None, (label, ",".join(parts))))
 
 
 def _wrapper(described: dict[str, dict[str, Any]]) -> str:
@@ -158,17 +148,16 @@ def _wrapper(described: dict[str, dict[str, Any]]) -> str:
     return f"{path.rpartition('.')[2]}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
 
 
-def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
-    """The reported rows, together where only the seed differs; by problem, label and budget.
+def entrants(lines: Iterable[Line]) -> list[Entrant]:
+    """The reported lines, together where only the seed differs; by problem, label and budget.
 
     :raises ValueError: a seed that stands there twice, or seeds of one entrant that ran with different settings or were
         evaluated at different steps
     """
-    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in reported(rows):
-        found.setdefault((row["problem"], named(row["label"], row.get("variation", "")), row["timesteps"]), []).append(
-            row
-        )
+    found: dict[tuple[str, str, int], list[Line]] = {}
+    for line in reported(lines):
+        key = (line["problem"], named(line["label"], line.get("variation", "")), line["timesteps"])
+        found.setdefault(key, []).append(line)
     for (problem, label, timesteps), runs in found.items():
         _check(f"{label} on {problem} with {timesteps:,} steps", runs)
     labels = [*LABELS, *dict.fromkeys(label for _, label, _ in found if label not in LABELS)]
@@ -181,7 +170,7 @@ def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
     ]
 
 
-def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
+def _check(name: str, runs: Sequence[Line]) -> None:
     seeds = [run["seed"] for run in runs]
     for seed in seeds:
         if seeds.count(seed) > 1:
@@ -196,22 +185,15 @@ def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def group_of(problem: str) -> str:
-    """Where the problem is shown: those that no plan names are taken to be large."""
-    return next((group for group, plans in PLANS.items() if problem in plans), "large")
+def plan_of(problem: str) -> Problem:
+    """What has to be there for the problem: nothing but our own five seeds if it is not among ours."""
+    return PROBLEMS.get(problem, UNPLANNED)
 
 
 def problems(found: Iterable[str] = (), group: str | None = None) -> list[str]:
-    """All planned problems, then those found that were not planned; of one group, if it is given."""
-    names = dict.fromkeys([*(problem for plans in PLANS.values() for problem in plans), *found])
-    return [problem for problem in names if group in (None, group_of(problem))]
+    """All our problems, then others that were found; of one group, if it is given."""
+    return [name for name in dict.fromkeys([*PROBLEMS, *found]) if group in (None, plan_of(name).group)]
 
 
-def plan_of(problem: str) -> Plan:
-    """What has to be there for the problem: nothing but our own five seeds if it was not planned."""
-    return PLANS[group_of(problem)].get(problem, Plan((OURS,)))
-
-
-def missing_seeds(entrant: Entrant) -> list[int]:
-    """The planned seeds that the entrant has not run."""
-    return [seed for seed in plan_of(entrant.problem).seeds if seed not in entrant.seeds]
+def of_problem(problem: str, entrants: Sequence[Entrant]) -> list[Entrant]:
+    return [entrant for entrant in entrants if entrant.problem == problem]

@@ -26,12 +26,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import defaults
 import gymnasium
 import numpy as np
 import pytest
 import stable_baselines3
 import torch
+from arena import PLAIN
 from gymnasium import spaces
 from sb3_suite import reason_not_to_run
 from stable_baselines3.common.envs import IdentityEnv
@@ -42,9 +42,7 @@ from gsac import GSAC, CnnPolicy, MlpPolicy, MultiInputPolicy
 CLASSES_PER_NUMBER = 5
 """An odd number, so that the middle of a range can be chosen."""
 
-SETTINGS = {
-    "stable_baselines3/test_her.py::test_performance_her[10]": defaults.PLAIN | {"batch_size": 128, "gradient_steps": 8}
-}
+SETTINGS = {"stable_baselines3/test_her.py::test_performance_her[10]": PLAIN | {"batch_size": 128, "gradient_steps": 8}}
 """Where a test asks for a return, with settings that suit the other: those that suit GSAC. That return is one of training, in
 which actions are explored."""
 

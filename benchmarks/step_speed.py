@@ -11,26 +11,22 @@ machine's ceilings, measured in the same run. Times on one CPU thread are CPU ti
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import ceilings
 import contenders
-import defaults
+import studies
 import timing
 import torch
 from contenders import GSAC_ONE, GSAC_SEVERAL, PEERS, SB3_SAC
 from stable_baselines3.common.env_util import make_vec_env
+from studies import RESULTS, command_line, table
 
-from gsac.experiments.run import versions
-
-RESULTS = Path(__file__).parent / "results"
 WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)
 ROUNDS, SECONDS_A_TURN = 9, 0.25
 UPDATES_PROFILED = 50
@@ -144,71 +140,68 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
             result["collection"] += collection(device, width, n, rounds, seconds_a_turn)
     torch.set_num_threads(default_threads)
     settings = {"buffer_size": 100_000, "rounds": rounds, "seconds_a_turn": seconds_a_turn, "quick": quick}
-    return result | {
-        "settings": settings,
-        "versions": versions() | {"sb3-soft": version("sb3-soft")},
-        "commit": defaults.commit(),
-    }
+    return result | {"settings": settings}
 
 
 def update_table(result: dict[str, Any], threads: int) -> str:
     """Updates a second, and how many times SB3's SAC that is."""
     rows = [row for row in result["updates"] if row["threads"] == threads]
+    found = {(row["contender"], row["width"], row["batch"]): row for row in rows}
     cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
-    lines = [
-        "| updates a second (of SB3's SAC) | " + " | ".join(f"width {w}, batch {b}" for w, b in cases) + " |",
-        "|---|" + "---|" * len(cases),
-    ]
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        found = {(row["width"], row["batch"]): row for row in rows if row["contender"] == name}
-        cells = [f"{1000 / row['milliseconds']['median']:,.0f} ({times(row)})" for row in map(found.get, cases) if row]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
+    def cell(row: dict[str, Any]) -> str:
+        return f"{1000 / row['milliseconds']['median']:,.0f} ({row['times_sb3_sac']['median']:.2f}x)"
 
-def times(row: dict[str, Any]) -> str:
-    return f"{row['times_sb3_sac']['median']:.2f}x"
+    return table(
+        ("updates a second (of SB3's SAC)", *(f"width {width}, batch {batch}" for width, batch in cases)),
+        (
+            (name, *(cell(found[(name, *case)]) for case in cases if (name, *case) in found))
+            for name in dict.fromkeys(row["contender"] for row in rows)
+        ),
+    )
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
     """What an update asks for beside what it takes."""
     (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
     on_gpu = "busy_share" in result["updates"][0]
-    lines = [
-        "| update, batch "
-        + f"{batch} | width | operations | MFLOP | MB moved | ms at {ceiling['gflops']:,.0f} GFLOP/s "
-        f"| ms at {ceiling['gigabytes']:,.1f} GB/s | ms measured |" + (" GPU busy | MB of the GPU |" if on_gpu else ""),
-        "|---|---|---|---|---|---|---|---|" + ("---|---|" if on_gpu else ""),
-    ]
+    rows = []
     for row in result["updates"]:
-        if row["threads"] != threads or row["batch"] != batch:
-            continue
-        bound = row["ceiling_milliseconds"]
-        lines.append(
-            f"| {row['contender']} | {row['width']} | {row['operations']} | {row['megaflops']:.1f} | {row['megabytes']:.1f} "
-            f"| {bound['products']:.2f} | {bound['traffic']:.2f} | {row['milliseconds']['median']:.2f} |"
-            + (f" {row['busy_share']:.0%} | {row['device_megabytes']:.0f} |" if on_gpu else "")
-        )
-    return "\n".join(lines)
+        if row["threads"] == threads and row["batch"] == batch:
+            bound = row["ceiling_milliseconds"]
+            milliseconds = (bound["products"], bound["traffic"], row["milliseconds"]["median"])
+            rows.append(
+                (
+                    *(row["contender"], row["width"], row["operations"]),
+                    *(f"{row[name]:.1f}" for name in ("megaflops", "megabytes")),
+                    *(f"{value:.2f}" for value in milliseconds),
+                    *((f"{row['busy_share']:.0%}", f"{row['device_megabytes']:.0f}") if on_gpu else ()),
+                )
+            )
+    times = (f"ms at {ceiling['gflops']:,.0f} GFLOP/s", f"ms at {ceiling['gigabytes']:,.1f} GB/s", "ms measured")
+    first = (f"update, batch {batch}", "width", "operations", "MFLOP", "MB moved")
+    return table((*first, *times, *(("GPU busy", "MB of the GPU") if on_gpu else ())), rows)
 
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
     """Steps a second, and what the algorithm adds to the environment's own time."""
     rows = [row for row in result["collection"] if row["width"] == width]
-    sizes = list(dict.fromkeys(row["n_envs"] for row in rows))
-    lines = [
-        "| env steps a second (microseconds a step added to the environment's) | "
-        + " | ".join(f"{n} environment{'s' * (n > 1)}" for n in sizes)
-        + " |",
-        "|---|" + "---|" * len(sizes),
-    ]
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        cells = []
-        for row in (row for row in rows if row["contender"] == name):
-            taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
-            cells.append(f"{1e6 / taken:,.0f} ({taken - alone:.0f})")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+    def cell(row: dict[str, Any]) -> str:
+        taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+        return f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
+
+    sizes = dict.fromkeys(row["n_envs"] for row in rows)
+    return table(
+        (
+            "env steps a second (microseconds a step added to the environment's)",
+            *(f"{n} environment{'s' * (n > 1)}" for n in sizes),
+        ),
+        (
+            (name, *(cell(row) for row in rows if row["contender"] == name))
+            for name in dict.fromkeys(row["contender"] for row in rows)
+        ),
+    )
 
 
 def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:
@@ -225,7 +218,7 @@ def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--modes", nargs="*", help="of GSAC beside eager; by default all that the device can run")
     parser.add_argument(
@@ -235,8 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     modes = contenders.MODES[torch.device(args.device).type] if args.modes is None else args.modes
     result = measure(args.device, modes, args.quick)
-    path = args.out / f"step_speed_{ceilings.file_name(args.device)}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    studies.write(args.out / f"step_speed_{ceilings.file_name(args.device)}.json", result)
 
 
 if __name__ == "__main__":

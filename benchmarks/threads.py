@@ -9,23 +9,23 @@ are measured in turn, so that they share whatever else the machine does.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import platform
 import statistics
 import time
-from importlib.metadata import version
-from pathlib import Path
+from functools import partial
 
+import studies
+import timing
 import torch
 from stable_baselines3.common.logger import configure
 
 from gsac import GSAC
 
-RESULTS = Path(__file__).parent / "results" / "threads.json"
+RESULTS = studies.RESULTS / "threads.json"
 WIDTHS, THREADS = (64, 256, 512), (1, 2)
-ROUNDS, UPDATES = 4, 10
+ROUNDS, SECONDS_A_TURN = 4, 0.05
 
 
 def spin() -> None:
@@ -44,36 +44,28 @@ def model_of_width(width: int) -> GSAC:
 
 def main() -> None:
     models = {width: model_of_width(width) for width in WIDTHS}
+
+    def train(width: int, threads: int, updates: int) -> None:
+        torch.set_num_threads(threads)
+        models[width].train(updates, models[width].batch_size)
+
+    tasks = {(width, threads): partial(train, width, threads) for width in WIDTHS for threads in THREADS}
     rows = []
     for n_neighbours in (0, os.cpu_count() or 1):
         neighbours = [multiprocessing.Process(target=spin, daemon=True) for _ in range(n_neighbours)]
         for neighbour in neighbours:
             neighbour.start()
-        milliseconds: dict[tuple[int, int], list[float]] = {}
-        for _ in range(ROUNDS):
-            for width, model in models.items():
-                for threads in THREADS:
-                    torch.set_num_threads(threads)
-                    start = time.perf_counter()
-                    model.train(UPDATES, model.batch_size)
-                    seconds = time.perf_counter() - start
-                    milliseconds.setdefault((width, threads), []).append(1000 * seconds / UPDATES)
+        seconds = timing.in_turn(tasks, time.perf_counter, ROUNDS, SECONDS_A_TURN)
         for neighbour in neighbours:
             neighbour.kill()
-        for (width, threads), times in milliseconds.items():
+        for (width, threads), times in seconds.items():
+            figures = {"median_ms": statistics.median(times), "worst_ms": max(times)}
             rows.append(
-                {
-                    "width": width,
-                    "threads": threads,
-                    "busy_neighbours": n_neighbours,
-                    "median_ms": round(statistics.median(times), 2),
-                    "worst_ms": round(max(times), 2),
-                }
+                {"width": width, "threads": threads, "busy_neighbours": n_neighbours}
+                | {name: round(1000 * value, 2) for name, value in figures.items()}
             )
             print(rows[-1], flush=True)
-    machine = f"{platform.machine()}, {os.cpu_count()} cores"
-    versions = {"python": platform.python_version(), "torch": version("torch")}
-    RESULTS.write_text(json.dumps({"rows": rows, "machine": machine, "versions": versions}, indent=1) + "\n")
+    studies.write(RESULTS, {"rows": rows, "machine": f"{platform.machine()}, {os.cpu_count()} cores"})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ eight numbers everywhere, so that nothing but the action grows.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -18,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import ceilings
-import defaults
 import gymnasium
 import numpy as np
+import studies
 import timing
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.logger import configure
+from studies import command_line, table
 
 from gsac import GSAC
-from gsac.experiments.run import versions
 
-RESULTS = Path(__file__).parent / "results" / "update_cost.json"
+RESULTS = studies.RESULTS / "update_cost.json"
 COLUMNS = (4, 16, 64, 256, 1024, 4096)
 CUT_COLUMNS, GROUPS = 1024, (1, 4, 16, 64, 256, 512)
 ROUNDS, SECONDS_A_TURN = 7, 0.2
@@ -83,7 +81,7 @@ def measure(kinds: dict[str, list[spaces.Space]], rounds: int, seconds_a_turn: f
     for (kind, number), model in models.items():
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             model.train(1, model.batch_size)
-        groups = model._codec.groups
+        groups = model.actor.codec.groups
         rows.append(
             {
                 **{"kind": kind, "columns": sum(groups.sizes), "groups": len(groups)},
@@ -99,43 +97,37 @@ def measure(kinds: dict[str, list[spaces.Space]], rounds: int, seconds_a_turn: f
     return rows
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def columns_table(rows: list[dict[str, Any]]) -> str:
     """Milliseconds as the columns grow."""
     kinds = {
         "Discrete": "`Discrete(D)`",
         "MultiDiscrete": "`MultiDiscrete([4] * (D // 4))`",
         "MultiBinary": "`MultiBinary(D // 2)`",
     }
-    lines = [
-        "| columns D | "
-        + " | ".join(f"{name}, ms an update" for name in kinds.values())
-        + " | joint actions of the last | its MB allocated |",
-        "|---|" + "---|" * (len(kinds) + 2),
-    ]
+    lines = []
     for columns in dict.fromkeys(row["columns"] for row in rows if row["kind"] in kinds):
         found = {row["kind"]: row for row in rows if row["columns"] == columns}
-        cells = " | ".join(f"{found[kind]['milliseconds']['median']:.1f}" for kind in kinds)
         last = found["MultiBinary"]
-        lines.append(
-            f"| {columns} | {cells} | 2^{last['joint_actions_log2']:.0f} | {last['megabytes_allocated']:.1f} |"
-        )
-    return "\n".join(lines)
+        cells = (f"{found[kind]['milliseconds']['median']:.1f}" for kind in kinds)
+        lines.append((columns, *cells, f"2^{last['joint_actions_log2']:.0f}", f"{last['megabytes_allocated']:.1f}"))
+    header = ("columns D", *(f"{name}, ms an update" for name in kinds.values()))
+    return table((*header, "joint actions of the last", "its MB allocated"), lines)
 
 
 def cut_table(rows: list[dict[str, Any]]) -> str:
     """Milliseconds as the same columns are cut into groups."""
     rows = [row for row in rows if row["kind"] == "cut"]
-    lines = [
-        f"| {rows[0]['columns']} columns in groups | " + " | ".join(str(row["groups"]) for row in rows) + " |",
-        "|---|" + "---|" * len(rows),
-        "| ms an update | " + " | ".join(f"{row['milliseconds']['median']:.1f}" for row in rows) + " |",
-        "| MB allocated | " + " | ".join(f"{row['megabytes_allocated']:.0f}" for row in rows) + " |",
-    ]
-    return "\n".join(lines)
+    return table(
+        (f"{rows[0]['columns']} columns in groups", *(row["groups"] for row in rows)),
+        (
+            ("ms an update", *(f"{row['milliseconds']['median']:.1f}" for row in rows)),
+            ("MB allocated", *(f"{row['megabytes_allocated']:.0f}" for row in rows)),
+        ),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="few short rounds of the smallest sizes: a trial, no result"
     )
@@ -147,11 +139,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = {
         "rows": measure(family(columns) | {"cut": cut(whole, groups)}, rounds, seconds_a_turn),
         "settings": "defaults (batch 128), observations of 8 numbers, one thread, CPU time",
-        "versions": versions(),
         "machine": ceilings.machine("cpu"),
-        "commit": defaults.commit(),
     }
-    args.results.write_text(json.dumps(result, indent=1) + "\n")
+    studies.write(args.results, result)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import tyro
 from gsac.algorithms.reinforce import BASELINES
 from gsac.envs.wrappers import EXAMPLE
 from gsac.estimators import ESTIMATORS
-from gsac.experiments import run as experiment
+from gsac.experiments.models import ALGORITHMS
 from gsac.functional.losses import Q_AGGREGATIONS
 
 CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
@@ -66,7 +66,7 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
 
     :param defaults: values by field, such as a preset's, in the place of the constructor's defaults
     """
-    algorithm = experiment.ALGORITHMS[algo]
+    algorithm = ALGORITHMS[algo]
     described = _parameter_docs(getdoc(algorithm) or "")
     own: list[Any] = [
         (
@@ -76,7 +76,7 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
                 tyro.conf.arg(metavar="ENV", help="A Gymnasium environment, such as CartPole-v1."),
             ],
         ),
-        ("algo", _flag(Literal[tuple(experiment.ALGORITHMS)], "The algorithm."), field(default=algo)),
+        ("algo", _flag(Literal[tuple(ALGORITHMS)], "The algorithm."), field(default=algo)),
         ("total_timesteps", _flag(int, "Steps in the environment."), field(default=20_000)),
         ("seed", _flag(int | None, "Of everything random; drawn and noted if not given."), field(default=None)),
         ("logdir", _flag(Path | None, "The run's folder; logs/ENV/ALGO_N if not given."), field(default=None)),

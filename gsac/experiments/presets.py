@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.arguments import AT_LEAST_1, check_choice, check_number
 from gsac.algorithms.gsac import GSAC
-from gsac.experiments.run import make_envs
+from gsac.experiments.environments import make_envs
 
 FILE = Path(__file__).with_name("presets.yml")
 

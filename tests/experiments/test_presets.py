@@ -22,8 +22,8 @@ from gsac import GSAC, Linear, zoo
 from gsac.cli import main as cli
 from gsac.cli.flags import train_command
 from gsac.experiments import presets
+from gsac.experiments.models import run_config
 from gsac.experiments.presets import FILE, KEYS, preset
-from gsac.experiments.run import run_config
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for name in presets.read() if name != presets.DEFAULT]

@@ -1,0 +1,108 @@
+"""What the benchmarks share: variations of settings, command lines, files of results, tables."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gsac.experiments.processes import available_cores
+from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Job, Line, commit, run_missing, versions
+from gsac.saving.files import atomic_write
+
+RESULTS = Path(__file__).parent / "results"
+FIRST_TUNING_SEED = 100
+"""Seeds from here up are for tuning, those below for reporting."""
+
+
+def command_line(description: str | None) -> argparse.ArgumentParser:
+    """A parser of arguments whose help is a module's docstring as it stands."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_run_options(
+    parser: argparse.ArgumentParser, results: Path, seeds: Sequence[int] | None = None, jobs: int | None = None
+) -> None:
+    """Adds ``--seeds``, ``--jobs`` and ``--results``, with these defaults; all cores if ``jobs`` is None."""
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=seeds, help="from 100 up for tuning, below for reporting"
+    )
+    parser.add_argument("--jobs", type=int, default=jobs or available_cores(), help="runs at a time")
+    parser.add_argument("--results", type=Path, default=results)
+
+
+def add_variations(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--variation``, as :func:`changes` reads it; it may be given several times."""
+    parser.add_argument("--variation", action="append", help="NAME=VALUE,... on top of the settings")
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    args: argparse.Namespace,
+    identity: Callable[[Line], str],
+    summary: Callable[[Line], str],
+) -> None:
+    """Makes the runs that ``args.results`` does not hold yet. Ends the program if one fails."""
+    failures = run_missing(jobs, RunFile(args.results), args.jobs, identity, summary)
+    if failures:
+        failed = "\n".join(failures)
+        raise SystemExit(f"{len(failures)} runs failed; the same command tries them again:\n{failed}")
+
+
+def reported(lines: Iterable[Line]) -> list[Line]:
+    """The lines of reported seeds, without those that are marked superseded."""
+    return [line for line in lines if line["seed"] < FIRST_TUNING_SEED and not line.get("superseded")]
+
+
+def groups(lines: Iterable[Line], key: Callable[[Line], Any]) -> list[list[Line]]:
+    """The lines of equal keys together, by seed; the groups in the order in which they first appear."""
+    found: dict[str, list[Line]] = {}
+    for line in lines:
+        found.setdefault(json.dumps(key(line), sort_keys=True), []).append(line)
+    return [sorted(group, key=lambda line: line["seed"]) for group in found.values()]
+
+
+def changes(variation: str) -> dict[str, Any]:
+    """What a variation such as ``n_steps=3,policy.net_arch=[64;64]`` says: values by name. Values are JSON, or else text.
+
+    >>> changes("n_steps=3,policy.net_arch=[64;64],estimator=rloo:samples=4")
+    {'n_steps': 3, 'policy.net_arch': [64, 64], 'estimator': 'rloo:samples=4'}
+    """
+    found: dict[str, Any] = {}
+    for change in filter(None, variation.split(",")):
+        name, _, text = change.partition("=")
+        try:
+            found[name] = json.loads(text.replace(";", ","))
+        except json.JSONDecodeError:
+            found[name] = text
+    return found
+
+
+def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments with a variation's changes; ``policy.X`` sets ``policy_kwargs[X]``."""
+    policy = {**(arguments.get("policy_kwargs") or {})}
+    policy |= {name.removeprefix("policy."): value for name, value in variation.items() if name.startswith("policy.")}
+    changed = {**arguments} | {name: value for name, value in variation.items() if not name.startswith("policy.")}
+    return changed | {"policy_kwargs": policy} if policy else changed
+
+
+def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """A table in Markdown, without a line break at its end."""
+    header = list(header)
+    lines = (f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows))
+    first, *others = lines
+    return "\n".join([first, f"{'|---' * len(header)}|", *others])
+
+
+def write(path: Path, result: dict[str, Any]) -> None:
+    """Writes what was measured, with the versions and the commit that it was measured with."""
+    with atomic_write(path) as file:
+        file.write(json.dumps(result | {"versions": versions(), "commit": commit()}, indent=1).encode() + b"\n")
+
+
+def read(name: str) -> dict[str, Any]:
+    """What ``write`` wrote to the file of this name among the results."""
+    return json.loads((RESULTS / name).read_text())
