@@ -25,12 +25,12 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from studies import changes, varied
 from torch import nn
 
-from gsac.algorithms.arguments import check_choice
+from gsac.algorithms.arguments import check_choice, parameters, upgraded
 from gsac.experiments import models
 from gsac.experiments.presets import preset
 from gsac.experiments.presets import read as read_presets
 from gsac.experiments.runner import Line
-from gsac.experiments.settings import Settings, complete_arguments, make_model
+from gsac.experiments.settings import Settings, make_model, with_defaults
 from gsac.networks.policies import GSACPolicy
 from gsac.networks.small_cnn import SmallCNN
 from gsac.replay.prioritized import PrioritizedReplayBuffer
@@ -54,11 +54,20 @@ CLASSES = {
 PLAIN: dict[str, Any] = {
     "noise_duration": 1,
     "epsilon": 0,
-    "deterministic_target": False,
+    "target": "mean",
     "target_entropy": "auto_0.3",
 }
 """GSAC as it was before these arguments had other defaults: exploration by samples of the policy alone, a steady target entropy,
 and targets at the mean over actions. Estimators and replay buffers are compared with it."""
+
+BEFORE = PLAIN | {"bound_targets": False}
+"""GSAC as it was before it had these arguments, which the oldest results do not name."""
+
+
+def todays(algo: str, configuration: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of any age under today's names. Arguments that came after it count as what changes nothing."""
+    return BEFORE | upgraded(configuration) if algo == "gsac" else configuration
+
 
 SDSAC_SETTINGS: dict[str, Any] = {
     **{"learning_starts": 1000, "learning_rate": 1e-3, "tau": 0.05, "target_entropy": 0.2},
@@ -159,7 +168,7 @@ class Entry(Settings):
 
     def complete(self) -> dict[str, Any]:
         """All arguments of the constructor, also those that have their defaults; of the policy's, GSAC's alone."""
-        complete = complete_arguments(ALGORITHMS[self.algo], self.arguments)
+        complete = with_defaults(ALGORITHMS[self.algo], self.arguments)
         if self.algo == "gsac":
             policy = inspect.signature(GSACPolicy.__init__).parameters
             usual = {
@@ -175,7 +184,7 @@ class Entry(Settings):
         """
         changed = changes(variation)
         own = {name: changed.pop(name) for name in ("timesteps", "n_envs", "env_wrapper") if name in changed}
-        allowed = inspect.signature(ALGORITHMS[self.algo].__init__).parameters
+        allowed = parameters(ALGORITHMS[self.algo])
         for name in changed:
             check_choice("variation", name.partition(".")[0].replace("policy", "policy_kwargs"), allowed)
         return replace(self, arguments=varied(self.arguments, changed), **own)

@@ -21,7 +21,7 @@ from stable_baselines3.common.envs import BitFlippingEnv, FakeImageEnv, SimpleMu
 from stable_baselines3.common.vec_env import VecNormalize
 
 from gsac import GSAC, REINFORCE, PrioritizedReplayBuffer
-from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.arguments import BASELINES
 from gsac.networks.heads import HEADS
 
 STEPS = 600
@@ -62,6 +62,12 @@ def gsac(env="CartPole-v1", policy="MlpPolicy", **arguments):
     return GSAC(policy, env, **{"seed": 0, "learning_starts": 100, "batch_size": 32} | arguments)
 
 
+def images():
+    env = FakeImageEnv(screen_height=36, screen_width=36, discrete=True)
+    env.observation_space.seed(0)  # from which its images are drawn
+    return env
+
+
 def vectors(env, n_envs=1, normalize=False):
     made = make_vec_env(env, n_envs, seed=0)
     return VecNormalize(made) if normalize else made
@@ -87,13 +93,7 @@ CONFIGURATIONS = {
     "memory-optimised": lambda: gsac(
         optimize_memory_usage=True, replay_buffer_kwargs={"handle_timeout_termination": False}, buffer_size=300
     ),
-    "images": lambda: gsac(
-        FakeImageEnv(screen_height=36, screen_width=36, discrete=True),
-        "CnnPolicy",
-        buffer_size=700,
-        gradient_steps=1,
-        train_freq=8,
-    ),
+    "images": lambda: gsac(images(), "CnnPolicy", buffer_size=700, gradient_steps=1, train_freq=8),
     "dictionaries": lambda: gsac(
         SimpleMultiObsEnv(), "MultiInputPolicy", buffer_size=700, train_freq=8, gradient_steps=2
     ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import studies
-from arena import ENTRANTS, PLAIN, PROBLEMS, Problem
+from arena import ENTRANTS, PROBLEMS, Problem, todays
 from studies import changes, reported
 
 from gsac.experiments.run_file import RunFile
@@ -24,9 +24,6 @@ LABELS = tuple(ENTRANTS)
 GROUPS = tuple(dict.fromkeys(problem.group for problem in PROBLEMS.values()))
 UNPLANNED = Problem("large", "", 0, 0)
 """What is taken to be planned for a problem that is not among ours."""
-
-BEFORE = PLAIN | {"bound_targets": False}
-"""GSAC as it was before it had these arguments, which the first lines of the files do not name."""
 
 IDENTITY = ("env", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 
@@ -124,12 +121,11 @@ def _renamed(value: Any) -> Any:
 
 
 def identity(line: Line) -> str:
-    """What tells a run from others, by lines of any age. Arguments that came after a run was made count as what changes nothing."""
+    """What tells a run from others, by lines of any age."""
     line = upgraded(line)
-    before = BEFORE if line["algo"] == "gsac" else {}
-    problem = line["problem"]
-    environment = PROBLEMS[problem].env if problem in PROBLEMS else problem
-    return identity_of(line | {"env": environment, "configuration": before | line.get("configuration", {})}, IDENTITY)
+    environment = PROBLEMS[line["problem"]].env if line["problem"] in PROBLEMS else line["problem"]
+    configuration = todays(line["algo"], line.get("configuration", {}))
+    return identity_of(line | {"env": environment, "configuration": configuration}, IDENTITY)
 
 
 def named(label: str, variation: str) -> str:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import studies
-from arena import ALGORITHMS, PLAIN, SDSAC_SETTINGS, Entry, with_classes
+from arena import ALGORITHMS, PLAIN, SDSAC_SETTINGS, Entry, todays, with_classes
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
@@ -162,7 +162,8 @@ def jobs(
 
 
 def identity(line: Line) -> str:
-    return identity_of(line, IDENTITY)
+    arguments = todays(line["algo"], line["settings"]["arguments"])
+    return identity_of(line | {"settings": line["settings"] | {"arguments": arguments}}, IDENTITY)
 
 
 def summary(line: Line) -> str:

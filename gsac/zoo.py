@@ -16,17 +16,12 @@ from typing import Any
 
 from gsac.algorithms.gsac import GSAC
 from gsac.experiments import presets
+from gsac.learning.learner import TARGETS
 
 hyperparams: dict[str, dict[str, Any]] = presets.read()
 """What the zoo builds GSAC with: the file of :mod:`gsac.experiments.presets`. The name is the zoo's."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
-TARGETS = {
-    "mode": {"deterministic_target": True, "entropy_in_target": False},
-    "mean": {"deterministic_target": False, "entropy_in_target": False},
-    "soft": {"deterministic_target": False, "entropy_in_target": True},
-}
-"""What next states are worth."""
 
 COMMANDS = ("train", "enjoy")
 
@@ -37,7 +32,6 @@ def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["batch_size"] = 2 ** arguments.pop("batch_size_pow")
     arguments["target_entropy"] = f"auto_{arguments.pop('target_entropy_fraction')}"
-    arguments |= TARGETS[arguments.pop("target")]
     arguments["policy_kwargs"] = {"net_arch": NET_ARCHS[arguments.pop("net_arch")]}
     return arguments
 

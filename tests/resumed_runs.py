@@ -66,7 +66,7 @@ RUNS = {
     "masks": (MaskedMarked, {}),
     "exploration": (
         MaskedMarked,
-        {"noise_duration": 8.0, "epsilon": "linear:0.5:0.1", "deterministic_target": True},
+        {"noise_duration": 8.0, "epsilon": "linear:0.5:0.1", "target": "mode"},
     ),
     "normalised": (Marked, {}),
     "full buffer": (Marked, {"buffer_size": 120}),

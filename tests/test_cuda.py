@@ -32,7 +32,7 @@ def test_trains_and_stays_on_the_device(space, estimator):
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 def test_noise_that_lasts_and_targets_without_it_reach_the_device(space):
-    settings = {"noise_duration": 1e9, "deterministic_target": True, "learning_rate": 0.0, **QUICK}
+    settings = {"noise_duration": 1e9, "target": "mode", "learning_rate": 0.0, **QUICK}
     model = GSAC("MlpPolicy", Match(space), device="cuda", **settings).learn(200)
     observations = torch.as_tensor(model.replay_buffer.observations[199, 0], device="cuda")[None]
     classes = model.policy.actor(observations, noise=model._noise.cuda()).cpu().flatten()

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from problems import Allowed
 
 import gsac
-from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.arguments import BASELINES
 from gsac.cli import main as cli
 from gsac.learning.acceleration import MODES
 from gsac.networks.heads import HEADS

@@ -88,8 +88,7 @@ def test_a_trial_becomes_arguments_that_the_constructor_takes():
     model = GSAC("MlpPolicy", "CartPole-v1", buffer_size=1000, device="cpu", **arguments)
     assert (model.gamma, model.batch_size, model.n_steps, model.policy.net_arch) == (0.99, 64, 3, [256, 256])
     assert model._target_entropy_schedule(1.0) == 0.5
-    assert model.entropy_in_target
-    assert not model.deterministic_target
+    assert model.target == "soft"
 
 
 def test_another_command_is_answered_with_the_known_ones(tmp_path):

@@ -1,56 +1,136 @@
-"""What the constructor accepts: each check says what came, what is allowed, and what to write."""
+"""The constructors' arguments: what their signatures do not say, in one table, and the checks of plain values."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from gsac.learning.learner import LOG_ENT_COEF_RANGE
-from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
+from gsac.estimators import ESTIMATORS
+from gsac.functional.losses import Q_AGGREGATIONS
+from gsac.learning.acceleration import MODES
+from gsac.learning.learner import TARGETS
 
-DEFAULT_TARGET = Linear(0.8, 0.2)
-"""What ``target_entropy="auto"`` aims at, as fractions of the greatest entropy: actions that nobody values yet are tried, and
-the policy that learns to choose among them has given up the others in the end."""
-
-DEFAULT_INITIAL_ENT_COEF = 0.1
-
-TRIED_AT = tuple(1 - i / 20 for i in range(21))
-"""The remaining progress at which the values of a schedule are checked."""
+BASELINES = ("none", "mean", "value")
+"""What REINFORCE subtracts from the returns."""
 
 AT_LEAST_1 = "a whole number of at least 1"
 
-NUMBERS: dict[str, tuple[str, Callable[[Any], bool], Any]] = {
-    "buffer_size": (AT_LEAST_1, lambda value: value >= 1, 100_000),
-    "learning_starts": ("a whole number of at least 0", lambda value: value >= 0, 1000),
-    "batch_size": (AT_LEAST_1, lambda value: value >= 1, 128),
-    "tau": ("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.05),
-    "gamma": ("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.99),
-    "gradient_steps": ("-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1),
-    "n_steps": (AT_LEAST_1, lambda value: value >= 1, 3),
-    "target_update_interval": (AT_LEAST_1, lambda value: value >= 1, 1),
-    "noise_duration": ("a number of at least 1", lambda value: 1 <= value < math.inf, 16.0),
+
+@dataclass(frozen=True)
+class Argument:
+    """What the signature does not say of a constructor argument.
+
+    :param range: of a number: what is allowed in words, the test of it, and an example, as :func:`check_number` takes them
+    :param choices: the only strings allowed
+    :param names: strings that it takes beside other values, for help texts
+    :param saved: written by ``save_weights()``; False for what says where a model runs, or has a place of its own in the file
+    :param flag: a flag of ``gsac train`` that is passed on; False where the command line has its own way
+    :param preset: a preset may set it; False for what YAML cannot say, and for what belongs to the single run
+    :param setting: it changes what is learned, and so tells runs apart; False for what is only shown, and for what the
+        program that compares runs sets itself
+    :param set_by_runner: the program that compares runs sets it
+    """
+
+    range: tuple[str, Callable[[Any], bool], Any] | None = None
+    choices: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    saved: bool = True
+    flag: bool = True
+    preset: bool = True
+    setting: bool = True
+    set_by_runner: bool = False
+
+
+ARGUMENTS: dict[str, Argument] = {
+    "policy": Argument(saved=False, flag=False, setting=False, set_by_runner=True),
+    "env": Argument(saved=False, flag=False, preset=False, setting=False, set_by_runner=True),
+    "seed": Argument(flag=False, preset=False, setting=False, set_by_runner=True),
+    "device": Argument(saved=False, flag=False, preset=False, setting=False, set_by_runner=True),
+    "stats_window_size": Argument(setting=False),
+    "tensorboard_log": Argument(saved=False, flag=False, preset=False, setting=False),
+    "verbose": Argument(flag=False, preset=False, setting=False),
+    "buffer_size": Argument((AT_LEAST_1, lambda value: value >= 1, 100_000)),
+    "learning_starts": Argument(("a whole number of at least 0", lambda value: value >= 0, 1000)),
+    "batch_size": Argument((AT_LEAST_1, lambda value: value >= 1, 128)),
+    "tau": Argument(("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.05)),
+    "gamma": Argument(("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.99)),
+    "gradient_steps": Argument(("-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1)),
+    "replay_buffer_class": Argument(preset=False),
+    "n_steps": Argument((AT_LEAST_1, lambda value: value >= 1, 3)),
+    "estimator": Argument(names=tuple(ESTIMATORS)),
+    "target": Argument(choices=TARGETS),
+    "noise_duration": Argument(("a number of at least 1", lambda value: 1 <= value < math.inf, 16.0)),
+    "q_aggregation": Argument(choices=tuple(Q_AGGREGATIONS)),
+    "target_update_interval": Argument((AT_LEAST_1, lambda value: value >= 1, 1)),
+    "acceleration": Argument(choices=MODES, saved=False),
+    "baseline": Argument(choices=BASELINES),
+    "value_steps": Argument((AT_LEAST_1, lambda value: value >= 1, 50)),
 }
-"""For each argument that is a number: what is allowed, in words and as a test, and an example."""
+"""By name, for every algorithm that has it. What is not named here is :class:`Argument` as it stands."""
 
 
-def is_temperature(value: float) -> bool:
-    """Above 0 and finite."""
-    return 0 < value < math.inf
+def described(name: str) -> Argument:
+    """What the table says of an argument."""
+    return ARGUMENTS.get(name, Argument())
 
 
-def is_probability(value: float) -> bool:
-    """Within [0, 1]."""
-    return 0 <= value <= 1
+def parameters(kind: type) -> dict[str, inspect.Parameter]:
+    """The constructor's arguments by name; with those of the base class where it passes ``**kwargs`` on to that."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if "__init__" in vars(base):
+            own = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+            variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+            found |= {p.name: p for p in own if p.kind not in variadic and not p.name.startswith("_")}
+            if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in own):
+                break
+    return found
 
 
-def is_learning_rate(value: float) -> bool:
-    """At least 0 and finite."""
-    return 0 <= value < math.inf
+def names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
+    """The constructor's arguments that the table describes so.
+
+    >>> from gsac import REINFORCE
+    >>> names(REINFORCE, lambda argument: argument.choices != ())
+    ['baseline']
+    """
+    return [name for name in parameters(kind) if which(described(name))]
+
+
+def check_table(algorithm: Any) -> None:
+    """Refuses attributes outside the ranges and choices of the table.
+
+    :raises TypeError: not a number, or not a whole one
+    :raises ValueError: out of range, or not one of the choices
+    """
+    for name in parameters(type(algorithm)):
+        argument = described(name)
+        if argument.range is not None:
+            check_number(name, getattr(algorithm, name), *argument.range)
+        if argument.choices:
+            check_choice(name, getattr(algorithm, name), argument.choices)
+
+
+def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of version 0.1.0 under today's names: two truth values became ``target``. Others stay as they are.
+
+    A file without ``deterministic_target`` is older than it, from when every target was the policy's mean value.
+
+    >>> upgraded({"gamma": 0.9, "deterministic_target": False, "entropy_in_target": True})
+    {'gamma': 0.9, 'target': 'soft'}
+    """
+    kept = dict(arguments)
+    if "deterministic_target" in kept or "entropy_in_target" in kept:
+        mode, soft = kept.pop("deterministic_target", False), kept.pop("entropy_in_target", False)
+        kept["target"] = "soft" if soft else "mode" if mode else "mean"
+    return kept
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
@@ -95,105 +175,3 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
         close = get_close_matches(str(value), choices, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise ValueError(f"{name}={value!r} is unknown.{hint} Pass one of {', '.join(map(repr, choices))}.")
-
-
-def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:
-    """The schedule that ``value`` stands for, tried where its values can be greatest and least.
-
-    :raises TypeError: neither a number, a string nor a callable, or one that gives something else than numbers
-    :raises ValueError: a string that describes no schedule, or a value outside of what is allowed
-    """
-    schedule = as_schedule(value, name)
-    for progress_remaining, now in values_of(schedule, name):
-        if not holds(now):
-            when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
-            raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
-    return schedule
-
-
-def values_of(schedule: Schedule, name: str) -> list[tuple[float, float]]:
-    """The remaining progress and the schedule's values there: at its corners, if it has any, or in steps of a twentieth.
-
-    :raises TypeError: something else than a number
-    """
-    tried_at = [1.0 - made for made, _ in schedule.points] if isinstance(schedule, Piecewise) else TRIED_AT
-    values = []
-    for progress_remaining in tried_at:
-        value = schedule(progress_remaining)
-        try:
-            values.append((progress_remaining, float(value)))
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"{name}: the schedule gives {value!r} with {progress_remaining:.0%} of its progress left: let it return a number."
-            ) from None
-    return values
-
-
-def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
-    """Whether the entropy coefficient is learned, and its values: where it is learned, that at which it starts.
-
-    :raises ValueError: a string of no such form, a start at or below 0, a value below 0
-    :raises TypeError: neither a number, a string nor a callable
-    """
-    least, greatest = map(math.exp, LOG_ENT_COEF_RANGE)
-    advice = (
-        f"Pass 'auto', 'auto_0.1' to start at 0.1 (or at any number within [{least:.2g}, {greatest:.2g}], where it stays), a "
-        "number of at least 0 such as 0.01, or a schedule of such, as in 'linear:0.2:0.02'."
-    )
-    if ent_coef == "auto":
-        return True, Constant(DEFAULT_INITIAL_ENT_COEF)
-    learned = isinstance(ent_coef, str) and ent_coef.startswith("auto")
-    schedule: Schedule
-    try:
-        if learned:
-            schedule = Constant(float(str(ent_coef).removeprefix("auto_")))
-        else:
-            schedule = as_schedule(ent_coef, "ent_coef")
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"ent_coef={ent_coef!r} is not a coefficient. {advice}") from None
-    for _, value in values_of(schedule, "ent_coef"):
-        if not math.isfinite(value) or value < 0 or (learned and not least <= value <= greatest):
-            raise ValueError(f"ent_coef={ent_coef!r} is out of range. {advice}")
-    return learned, schedule
-
-
-def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: float) -> Schedule:
-    """The target as a schedule of its fraction of the greatest entropy.
-
-    :param target_entropy: ``"auto"``, ``"auto_F"`` for the fraction F, a number of nats, or a schedule of the fraction
-    :param max_entropy: in nats, the logarithm of the number of joint actions
-    :raises ValueError: a target that no policy has, or a string of no such form
-    :raises TypeError: none of these
-    """
-    if target_entropy == "auto":
-        return DEFAULT_TARGET
-    if max_entropy <= 0:
-        raise ValueError(
-            f"target_entropy={target_entropy!r} cannot be reached: there is one action to choose from, and its entropy "
-            "is 0. Pass 'auto', which then leaves the coefficient as it is."
-        )
-    name = "target_entropy"
-    schedule: Schedule
-    if target_entropy is None:
-        raise TypeError(
-            f"{name}=None is no target: pass 'auto', a fraction such as 'auto_0.3', a number of nats, or a schedule."
-        )
-    if isinstance(target_entropy, str) and target_entropy.startswith("auto_"):
-        try:
-            schedule = Constant(float(target_entropy.removeprefix("auto_")))
-        except ValueError:
-            raise ValueError(
-                f"{name}={target_entropy!r} names no fraction: write a number, as in 'auto_0.3'."
-            ) from None
-    elif callable(target_entropy) or (isinstance(target_entropy, str) and ":" in target_entropy):
-        schedule = as_schedule(target_entropy, name)
-    else:
-        schedule = Constant(as_schedule(target_entropy, name)(1.0) / max_entropy)
-    for _, fraction in values_of(schedule, "target_entropy"):
-        if not 0 < fraction < 1:
-            raise ValueError(
-                f"target_entropy={target_entropy!r} cannot be reached: it asks for {fraction * max_entropy:.4g} nats, "
-                f"and policies over these actions have between 0 and {max_entropy:.4g}, both excluded. "
-                f"Pass 'auto', a fraction such as 'auto_0.3', or nats such as target_entropy={0.3 * max_entropy:.3g}."
-            )
-    return schedule

@@ -6,6 +6,7 @@ import io
 import pathlib
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -13,7 +14,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
-from gsac.algorithms.arguments import check_number, check_schedule, is_learning_rate
+from gsac.algorithms.arguments import check_number, check_table, names, parameters, upgraded
+from gsac.algorithms.parsing import check_schedule, is_learning_rate
 from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
 from gsac.optim.adam import set_learning_rate
@@ -33,6 +35,7 @@ class Algorithm(BaseAlgorithm):
     num_threads: int | str
 
     def _check_shared_arguments(self) -> None:
+        check_table(self)
         check_observation_space(self.observation_space)
         if self.max_grad_norm is not None:
             check_number(
@@ -169,7 +172,9 @@ class Algorithm(BaseAlgorithm):
         :raises TypeError: the constructor has no such argument
         """
         read = weights.read_weights(path)
-        complete = weights.complete_arguments(read, cls, arguments)
+        read = replace(read, arguments=upgraded(read.arguments))
+        saved = names(cls, lambda argument: argument.saved)
+        complete = weights.complete_arguments(read, cls, parameters(cls), saved, arguments)
         if env is None:
             model = cls(env=None, device=device, _init_setup_model=False, **complete)  # type: ignore[call-arg]
             model.observation_space, model.action_space = read.observation_space, read.action_space
@@ -190,8 +195,8 @@ class Algorithm(BaseAlgorithm):
 
     def _constructor_arguments(self) -> dict[str, Any]:
         """As they were given, but for those that are no part of a model."""
-        names = [name for name in weights.parameters(type(self)) if name not in weights.NOT_ARGUMENTS]
-        return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in names}
+        saved = names(type(self), lambda argument: argument.saved)
+        return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in saved}
 
 
 def check_learning_rate(name: str, value: float | str | Schedule) -> Schedule:

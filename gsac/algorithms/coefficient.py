@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from stable_baselines3.common.save_util import load_from_zip_file
 
-from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
 from gsac.algorithms.base import Algorithm
+from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
 from gsac.optim.adam import FusedAdam
 from gsac.schedules import Constant, Schedule
 

@@ -11,8 +11,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.noise import ActionNoise
 from stable_baselines3.common.type_aliases import MaybeCallback
 
-from gsac.algorithms.arguments import check_schedule, is_probability
 from gsac.algorithms.masking import MaskedActions
+from gsac.algorithms.parsing import check_schedule, is_probability
 from gsac.functional.relaxation import gumbel_like
 from gsac.schedules import Schedule
 

@@ -14,20 +14,15 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.accelerated import AcceleratedUpdates
 from gsac.algorithms.arguments import (
-    NUMBERS,
-    check_choice,
-    check_number,
-    check_schedule,
     check_train_freq,
     check_truth,
-    is_temperature,
+    upgraded,
 )
 from gsac.algorithms.coefficient import EntropyCoefficient
 from gsac.algorithms.exploration import Exploration
 from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
+from gsac.algorithms.parsing import check_schedule, is_temperature
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
-from gsac.functional.losses import Q_AGGREGATIONS
-from gsac.learning.acceleration import MODES
 from gsac.learning.learner import Learner
 from gsac.learning.metrics import RunningMean
 from gsac.networks.actor import Actor
@@ -77,13 +72,9 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         at 1; a number, or a schedule, sets it. What is learned stays between 4.5e-5 and 7.4
     :param target_entropy: what a learned coefficient aims at: ``"auto"`` for a fraction of the greatest entropy that falls from
         0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
-    :param entropy_in_target: count the next states' entropy as reward. Off by default: the coupling is a main cause of
-        poor discrete SAC (https://arxiv.org/abs/2509.09838), and measurably so here on classic control. Where rewards
-        are rare and staying alive finds them, learning can hang on it, as in MinAtar's Asterix. Not with ``deterministic_target``
-    :param deterministic_target: next states are worth what the policy's most probable action is worth there; if False, its
-        average. What ``predict(deterministic=True)`` would reach is then worth something before the entropy has fallen, in
-        tasks that a policy that acts at random can never finish. As Lillicrap et al. 2016 do for continuous actions,
-        https://arxiv.org/abs/1509.02971
+    :param target: what a next state is worth in the critics' target. ``"mode"``: the value of the policy's most probable
+        action, as ``predict(deterministic=True)`` acts; ``"mean"``: the policy's mean value; ``"soft"``: that plus the weighted
+        entropy, as in the original SAC. Try ``"soft"`` where rewards are rare and staying alive finds them
     :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for
         fresh noise at each step. With more, successive choices hang together, as those of a policy without noise
     :param epsilon: probability in training of an action that is drawn uniformly in the policy's place; a schedule
@@ -149,8 +140,7 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         temperature: float | str | Schedule = 0.5,
         ent_coef: float | str | Schedule = "auto",
         target_entropy: str | float | Schedule = "auto",
-        entropy_in_target: bool = False,
-        deterministic_target: bool = True,
+        target: str = "mode",
         noise_duration: float = 16,
         epsilon: float | str | Schedule = "linear:0.15:0",
         bound_targets: bool = False,
@@ -195,8 +185,7 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         self.temperature = temperature
         self.ent_coef = ent_coef
         self.target_entropy = target_entropy
-        self.entropy_in_target = entropy_in_target
-        self.deterministic_target = deterministic_target
+        self.target = target
         self.noise_duration = noise_duration
         self.epsilon = epsilon
         self.bound_targets = bound_targets
@@ -210,6 +199,9 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if "deterministic_target" in vars(self):  # of a file that version 0.1.0 wrote
+            given = {name: vars(self).pop(name) for name in ("deterministic_target", "entropy_in_target")}
+            vars(self).update(upgraded(given))
         self._check_arguments()
         self._codec = ActionCodec(self.action_space)
         self._check_ent_coef(max_entropy=math.log(self._codec.groups.n_joint))
@@ -232,8 +224,7 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
             log_ent_coef=self.log_ent_coef,
             ent_coef_optimizer=self.ent_coef_optimizer,
             ent_coef_tensor=self.ent_coef_tensor,
-            entropy_in_target=self.entropy_in_target,
-            deterministic_target=self.deterministic_target,
+            target=self.target,
             value_range=(self.policy.lowest_value, self.policy.highest_value) if self.bound_targets else None,
             max_grad_norm=self.max_grad_norm,
         )
@@ -242,20 +233,10 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
 
     def _check_arguments(self) -> None:
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
-        for name, (allowed, holds, example) in NUMBERS.items():
-            check_number(name, getattr(self, name), allowed, holds, example)
-        for name in ("entropy_in_target", "deterministic_target", "bound_targets"):
-            check_truth(name, getattr(self, name))
+        check_truth("bound_targets", self.bound_targets)
         check_train_freq(self.train_freq, self.n_envs)
         self._check_shared_arguments()
         self._check_exploration()
-        check_choice("q_aggregation", self.q_aggregation, Q_AGGREGATIONS)
-        check_choice("acceleration", self.acceleration, MODES)
-        if self.deterministic_target and self.entropy_in_target:
-            raise ValueError(
-                "entropy_in_target=True counts the entropy of a policy that acts at random, and deterministic_target=True, the "
-                "default, values one that does not: pass deterministic_target=False."
-            )
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} holds less than one batch of batch_size={self.batch_size}: pass a larger "

@@ -22,7 +22,7 @@ from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from gsac.algorithms.arguments import AT_LEAST_1, NUMBERS, check_choice, check_number, check_truth
+from gsac.algorithms.arguments import check_number, check_truth
 from gsac.algorithms.base import Algorithm, check_learning_rate
 from gsac.algorithms.guards import GuardedExperience
 from gsac.functional import losses
@@ -34,8 +34,6 @@ from gsac.replay.episodes import EpisodeBatch, Episodes
 from gsac.schedules import Schedule
 
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
-
-BASELINES = ("none", "mean", "value")
 
 ENDLESS_EPISODE = 100_000
 """Steps after which an episode that outlasts the run is given up."""
@@ -174,10 +172,7 @@ class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
         self._check_shared_arguments()
         self._value_learning_rate_schedule = check_learning_rate("value_learning_rate", self.value_learning_rate)
-        check_number("gamma", self.gamma, *NUMBERS["gamma"])
         check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
-        check_number("value_steps", self.value_steps, AT_LEAST_1, lambda value: value >= 1, 50)
-        check_choice("baseline", self.baseline, BASELINES)
         check_truth("normalize_advantage", self.normalize_advantage)
         least = max(self.n_envs, 2 if self.baseline == "mean" else 1)
         check_number(

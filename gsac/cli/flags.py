@@ -9,23 +9,15 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import field, make_dataclass
 from functools import partial
-from inspect import getdoc, signature
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
-from gsac.algorithms.reinforce import BASELINES
+from gsac.algorithms.arguments import Argument, described, parameters
 from gsac.envs.wrappers import EXAMPLE
-from gsac.estimators import ESTIMATORS
 from gsac.experiments.models import ALGORITHMS
-from gsac.functional.losses import Q_AGGREGATIONS
-
-CHOICES = {"q_aggregation": tuple(Q_AGGREGATIONS), "baseline": BASELINES}
-"""Constructor arguments that take one of a table's names."""
-
-NAMES = {"estimator": ESTIMATORS}
-"""Constructor arguments that take one of a table's names, or something else: the help lists the names."""
 
 CHECKPOINTS = "Steps between checkpoints, which hold the replay buffer as far as it is filled; 0 for none."
 
@@ -35,9 +27,6 @@ PRESET = (
     "Start from the settings that this environment has in gsac/experiments/presets.yml: they become the defaults shown here, and "
     "every flag beside it wins over them. --policy-kwargs and --env-wrapper replace the whole of the preset's."
 )
-
-NOT_FLAGS = {"self", "policy", "env", "seed", "device", "tensorboard_log", "verbose", "_init_setup_model"}
-"""Constructor arguments that the command line does not pass on, or has a flag of its own for."""
 
 SIMPLE_TYPES = (int, float, str, bool, type(None))
 
@@ -67,7 +56,7 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
     :param defaults: values by field, such as a preset's, in the place of the constructor's defaults
     """
     algorithm = ALGORITHMS[algo]
-    described = _parameter_docs(getdoc(algorithm) or "")
+    docs = _parameter_docs(getdoc(algorithm) or "")
     own: list[Any] = [
         (
             "env",
@@ -95,11 +84,12 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
     if algo == "gsac":
         own.append(("checkpoint_every", _flag(int, CHECKPOINTS), field(default=10_000)))
     hints = get_type_hints(algorithm.__init__)
-    for name, parameter in signature(algorithm.__init__).parameters.items():
-        kind = _flag_type(name, hints.get(name, Any))
-        if name not in NOT_FLAGS and kind is not None:
-            names = f" The names are {', '.join(NAMES[name])}." if name in NAMES else ""
-            own.append((name, _flag(kind, described[name] + names), field(default=parameter.default)))
+    for name, parameter in parameters(algorithm).items():
+        argument = described(name)
+        kind = _flag_type(argument, hints.get(name, Any))
+        if argument.flag and kind is not None:
+            names = f" The names are {', '.join(argument.names)}." if argument.names else ""
+            own.append((name, _flag(kind, docs[name] + names), field(default=parameter.default)))
     for i, (name, kind, *_) in enumerate(own):
         if defaults and name in defaults:
             own[i] = (name, kind, field(default_factory=partial(deepcopy, defaults[name])))
@@ -115,10 +105,10 @@ def _flag(kind: Any, text: str) -> Any:
     return Annotated[kind, tyro.conf.arg(help=text)]
 
 
-def _flag_type(name: str, hint: Any) -> Any:
+def _flag_type(argument: Argument, hint: Any) -> Any:
     """What the command line reads for a constructor argument: its plain types. None if there are none."""
-    if name in CHOICES:
-        return Literal[CHOICES[name]]
+    if argument.choices:
+        return Literal[argument.choices]
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if any(get_origin(member) is dict for member in members):
         return Annotated[dict[str, Any] | None, JSON]

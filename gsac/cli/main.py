@@ -8,14 +8,14 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from inspect import signature
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Union
 
 import tyro
 
-from gsac.cli.flags import JSON, NOT_FLAGS, train_command
+from gsac.algorithms.arguments import names
+from gsac.cli.flags import JSON, train_command
 from gsac.experiments import compare, models
 from gsac.experiments.environments import reward_threshold
 from gsac.experiments.evaluation import Evaluation, evaluate_model
@@ -141,7 +141,7 @@ def run_train(command: Any) -> None:
     if checkpoint_every < 0:
         fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
     settings = preset(command.env) if command.preset else None
-    accepted = signature(models.ALGORITHMS[command.algo].__init__).parameters.keys() - NOT_FLAGS
+    accepted = names(models.ALGORITHMS[command.algo], lambda argument: argument.flag)
     config = RunConfig(
         algo=command.algo,
         env=command.env,

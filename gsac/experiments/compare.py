@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from gsac.algorithms.arguments import check_choice
+from gsac.algorithms.arguments import check_choice, names
 from gsac.estimators import ESTIMATORS
 from gsac.experiments.environments import EVALUATION_SEED_OFFSET, make_envs
 from gsac.experiments.evaluation import EvaluateAtSteps, evaluation_steps
@@ -19,7 +18,7 @@ from gsac.experiments.models import ALGORITHMS, CONSTRUCTOR_ERRORS
 from gsac.experiments.peers import PEERS, peer_settings
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Line, identity_of
-from gsac.experiments.settings import SET_BY_THE_RUN, Settings, complete_arguments, make_model
+from gsac.experiments.settings import Settings, make_model, with_defaults
 
 N_FINAL_EPISODES = 20
 
@@ -57,7 +56,7 @@ class Job:
     def described(self) -> Line:
         """The beginning of the run's line: everything that is known beforehand."""
         settings = self.contender.settings
-        arguments = complete_arguments(algorithms()[self.contender.algo], settings.arguments)
+        arguments = with_defaults(algorithms()[self.contender.algo], settings.arguments)
         return {
             "label": self.contender.label,
             "env": self.env,
@@ -115,7 +114,7 @@ def contenders(
         if not isinstance(given, dict):
             raise ValueError(f'arguments of {algo}={given!r}: write them as in {{"{algo}": {{"gamma": 0.98}}}}.')
         for name in given:
-            allowed = signature(algorithms()[algo].__init__).parameters.keys() - SET_BY_THE_RUN
+            allowed = names(algorithms()[algo], lambda argument: not argument.set_by_runner)
             check_choice(f"arguments of {algo}", name, sorted(allowed))
     found = []
     for algo in algos:

@@ -7,14 +7,13 @@ import numbers
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import yaml
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.algorithms.arguments import AT_LEAST_1, check_choice, check_number
+from gsac.algorithms.arguments import AT_LEAST_1, check_choice, check_number, names
 from gsac.algorithms.gsac import GSAC
 from gsac.experiments.environments import make_envs
 
@@ -23,10 +22,7 @@ FILE = Path(__file__).with_name("presets.yml")
 DEFAULT = "default"
 """The zoo's settings for environments that have none of their own; not a preset."""
 
-NOT_PRESET = {"self", "env", "replay_buffer_class", "tensorboard_log", "verbose", "seed", "device", "_init_setup_model"}
-"""Constructor arguments that no preset sets: plain data cannot say them, or they belong to the single run."""
-
-KEYS = ("n_timesteps", "n_envs", "env_wrapper", *(signature(GSAC.__init__).parameters.keys() - NOT_PRESET))
+KEYS = ("n_timesteps", "n_envs", "env_wrapper", *names(GSAC, lambda argument: argument.preset))
 """What a preset may hold."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any
 
 from gymnasium import spaces
@@ -11,14 +10,11 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
 
+from gsac.algorithms.arguments import described, parameters
 from gsac.algorithms.base import Algorithm
 from gsac.experiments.environments import make_envs, policy_for
 from gsac.networks.small_cnn import fitting_extractor
 from gsac.schedules import parse_schedule
-
-SET_BY_THE_RUN = {"self", "policy", "env", "seed", "device", "_init_setup_model"}
-WITHOUT_EFFECT = {"stats_window_size", "tensorboard_log", "verbose"}
-"""Constructor arguments that change what is shown, not what is learned."""
 
 SCHEDULED = ("learning_rate", "clip_range")
 """Arguments of SB3's algorithms that take schedules; SB3 reads functions only."""
@@ -42,11 +38,9 @@ class Settings:
     env_wrapper: Any = None
 
 
-def complete_arguments(algorithm: type[BaseAlgorithm], arguments: dict[str, Any]) -> dict[str, Any]:
+def with_defaults(algorithm: type[BaseAlgorithm], arguments: dict[str, Any]) -> dict[str, Any]:
     """The constructor's arguments that change what is learned: those given, and the defaults of the others."""
-    parameters = signature(algorithm.__init__).parameters
-    not_settings = SET_BY_THE_RUN | WITHOUT_EFFECT
-    return {name: p.default for name, p in parameters.items() if name not in not_settings} | arguments
+    return {name: p.default for name, p in parameters(algorithm).items() if described(name).setting} | arguments
 
 
 def make_model(algorithm: type[BaseAlgorithm], settings: Settings, env_id: str, seed: int) -> BaseAlgorithm:

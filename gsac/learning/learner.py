@@ -23,6 +23,10 @@ LOG_ENT_COEF_RANGE = (-10.0, 2.0)
 """A learned coefficient can neither die nor run away: it stays between 4.5e-5 and 7.4."""
 
 
+TARGETS = ("mode", "mean", "soft")
+"""What a next state is worth: the value of the policy's mode, the policy's mean value, or that plus the weighted entropy."""
+
+
 class Learner:
     """Holds the networks and what changes while they learn.
 
@@ -36,8 +40,7 @@ class Learner:
     :param log_ent_coef: the logarithm of the entropy coefficient [1], if it is learned
     :param ent_coef_optimizer: of ``log_ent_coef``
     :param ent_coef_tensor: the entropy coefficient [], if it is fixed
-    :param entropy_in_target: count the next state's entropy as reward
-    :param deterministic_target: the next state is worth what the policy's mode is worth there
+    :param target: what a next state is worth, see :data:`TARGETS`
     :param value_range: the least and the greatest value that the rewards of all batches so far can add up to, each [],
         widened in place: no next state counts for more or less, if given
     :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, if given
@@ -54,8 +57,7 @@ class Learner:
         log_ent_coef: Tensor | None,
         ent_coef_optimizer: torch.optim.Optimizer | None,
         ent_coef_tensor: Tensor | None,
-        entropy_in_target: bool,
-        deterministic_target: bool,
+        target: str,
         value_range: tuple[Tensor, Tensor] | None,
         max_grad_norm: float | None,
     ) -> None:
@@ -64,8 +66,7 @@ class Learner:
         self.aggregate = losses.Q_AGGREGATIONS[q_aggregation]
         self.log_ent_coef, self.ent_coef_optimizer = log_ent_coef, ent_coef_optimizer
         self.ent_coef_tensor = ent_coef_tensor
-        self.entropy_in_target = entropy_in_target
-        self.deterministic_target = deterministic_target
+        self.target = target
         self.value_range = value_range
         self.max_grad_norm = max_grad_norm
 
@@ -141,7 +142,7 @@ class Learner:
             next_policy = self.actor.distribution(batch.next_observations, batch.next_masks)
             next_value = self._next_value(next_policy, self.critic_target.action_values(batch.next_observations))
             next_value, clamp_fraction = self._bounded(next_value, batch, ent_coef)
-            if self.entropy_in_target:
+            if self.target == "soft":
                 next_value = next_value + ent_coef * next_policy.entropy()
             target = losses.td_target(batch.rewards, batch.discounts, next_value)
         errors = None if batch.weights is None else (values.detach() - target).abs().mean(0)
@@ -191,7 +192,7 @@ class Learner:
         """
         if self.value_range is None:
             return next_value, torch.zeros_like(ent_coef)
-        bonus = ent_coef * math.log(self.critic.codec.groups.n_joint) if self.entropy_in_target else None
+        bonus = ent_coef * math.log(self.critic.codec.groups.n_joint) if self.target == "soft" else None
         least, greatest = losses.value_range(batch.rewards, batch.discounts, bonus)
         lowest, highest = self.value_range
         lowest.clamp_(max=least)
@@ -201,7 +202,7 @@ class Learner:
 
     def _next_value(self, policy: FactorisedCategorical, values: ActionValues) -> Tensor:
         """q(mode of pi), or E_{a~pi}[q(a)], exactly where actions can be enumerated, else by one sample. [B]"""
-        if self.deterministic_target:
+        if self.target == "mode":
             return self.aggregate(values(policy.mode()))
         if policy.groups.n_joint <= self.critic_target.q_net.max_enumerated:
             actions = policy.groups.joint_actions(policy.logits.device)

@@ -55,7 +55,8 @@ def export_onnx(
     :raises ValueError: another kind of model
     :raises ImportError: onnx or onnxscript is not installed
     """
-    if not isinstance(_uncompiled(getattr(model, "actor", None)), Actor):
+    actor: Any = _uncompiled(getattr(model, "actor", None))
+    if not isinstance(actor, Actor):
         raise ValueError(f"The policy of {type(model).__name__} cannot be exported: pass a model of GSAC.")
     try:
         import onnx
@@ -63,7 +64,7 @@ def export_onnx(
     except ImportError as error:
         raise ImportError(f'ONNX files need more packages ({error}). Write: pip install "gsac[onnx]"') from None
 
-    actor: Actor = copy.deepcopy(_uncompiled(model.actor)).cpu()
+    actor = copy.deepcopy(actor).cpu()
     actor.set_training_mode(False)
     space = _given_observation_space(model)
     graph = _Graph(actor, space, stochastic, masks)

@@ -18,7 +18,6 @@ import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import reduce
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,6 @@ from gsac.spaces.space_json import space_from_json, space_to_json
 SUFFIX = ".safetensors"
 FORMAT = 1
 NO_DIGEST = "0" * 64
-NOT_ARGUMENTS = {"policy", "env", "device", "acceleration", "tensorboard_log", "_init_setup_model"}
-"""What a constructor takes that says where a model runs, or that has a place of its own in the file."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +126,15 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
         raise ValueError(f"{path} cannot be read: {reason}.") from None
 
 
-def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[str, Any]) -> dict[str, Any]:
+def complete_arguments(
+    weights: Weights, kind: type[BaseAlgorithm], known: Collection[str], saved: Collection[str], given: dict[str, Any]
+) -> dict[str, Any]:
     """The constructor's arguments, ``policy`` among them: those of the file, with the given ones in their place.
 
     Of ``policy_kwargs`` and its like, only the entries that are given are replaced.
 
+    :param known: the constructor's arguments
+    :param saved: those of them that a file may hold
     :raises ValueError: a model of another algorithm or with arguments of another class, or an argument that the file
         cannot hold is not given
     :raises TypeError: the constructor has no such argument
@@ -142,8 +143,7 @@ def complete_arguments(weights: Weights, kind: type[BaseAlgorithm], given: dict[
         raise ValueError(
             f"{weights.path} holds a model of {weights.algorithm}: use {weights.algorithm}.from_weights(...)."
         )
-    known = parameters(kind)
-    foreign = [name for name in weights.arguments if name not in known or name in NOT_ARGUMENTS]
+    foreign = [name for name in weights.arguments if name not in saved]
     if foreign:
         raise ValueError(
             f"{weights.path} has the argument {foreign[0]!r}, which {kind.__name__} does not take from a file: use the "
@@ -200,18 +200,6 @@ def tensors_of(model: BaseAlgorithm) -> dict[str, Tensor]:
     policy: Any = getattr(model.policy, "_orig_mod", model.policy)  # of a compiled one
     variables = {name: reduce(getattr, name.split("."), model) for name in model._get_torch_save_params()[1]}
     return {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()} | variables
-
-
-def parameters(kind: type[BaseAlgorithm]) -> list[str]:
-    """The names of the constructor's arguments; of the base class's as well, where it passes any on to that."""
-    names: dict[str, None] = {}
-    for base in kind.__mro__:
-        if "__init__" in vars(base):
-            own = list(signature(base.__init__).parameters.values())[1:]  # type: ignore[misc]
-            names |= {p.name: None for p in own if p.kind not in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)}
-            if all(parameter.kind is not Parameter.VAR_KEYWORD for parameter in own):
-                break
-    return list(names)
 
 
 def _metadata(path: Path, whole: bytes) -> dict[str, str]:

@@ -76,8 +76,6 @@ WRONG_TYPES = [
     ("ent_coef", None),
     ("target_entropy", [0.3]),
     ("target_entropy", None),
-    ("entropy_in_target", "false"),
-    ("deterministic_target", None),
     ("bound_targets", "no"),
     ("policy_kwargs", [1]),
     ("replay_buffer_kwargs", [1]),
@@ -173,9 +171,9 @@ def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
         GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
 
 
-def test_a_target_without_entropy_and_with_it_is_refused():
-    with pytest.raises(ValueError, match="entropy_in_target=True .*: pass deterministic_target=False"):
-        GSAC("MlpPolicy", "CartPole-v1", entropy_in_target=True)
+def test_an_unknown_target_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="target='median' is unknown.*'mode', 'mean', 'soft'"):
+        GSAC("MlpPolicy", "CartPole-v1", target="median")
 
 
 def test_a_single_action_is_learned_with_and_leaves_the_coefficient_where_it_was():

@@ -189,6 +189,6 @@ def test_a_checkpoint_holds_used_rows_and_cuts_an_unfinished_episode_off(tmp_pat
 @pytest.mark.slow
 def test_cartpole_is_learned():
     settings = {"learning_starts": 500, "buffer_size": 20_000, "batch_size": 64}
-    model = on_device(n_steps=3, deterministic_target=False, **settings).learn(6000)
+    model = on_device(n_steps=3, target="mean", **settings).learn(6000)
     mean, _ = evaluate_policy(model, Monitor(gymnasium.make("CartPole-v1")), n_eval_episodes=10)
     assert mean > 300

@@ -39,8 +39,7 @@ def test_the_constructor_has_sb3s_order():
     own = [
         "estimator",
         "temperature",
-        "entropy_in_target",
-        "deterministic_target",
+        "target",
         "noise_duration",
         "epsilon",
         "bound_targets",

@@ -17,7 +17,7 @@ from gsac.experiments import presets
 from gsac.experiments.peers import PEERS, peer_arguments, peer_settings
 from gsac.experiments.run_file import RunFile
 
-ON = {"bound_targets": "true", "deterministic_target": "true", "noise_duration": "16", "epsilon": "linear:0.15:0"}
+ON = {"bound_targets": "true", "target": "mode", "noise_duration": "16", "epsilon": "linear:0.15:0"}
 """Values that do something, three of them the defaults."""
 SHORT = "timesteps=2000,learning_starts=100,train_freq=500,gradient_steps=1"
 
@@ -148,7 +148,7 @@ def test_large_seeds_can_be_evaluated():
     assert 0 < returns.EvaluateBothWays([], [], 9001).next_seed < 2**32
 
 
-@pytest.mark.parametrize("argument", ["bound_targets", "deterministic_target", "noise_duration", "epsilon"])
+@pytest.mark.parametrize("argument", ["bound_targets", "target", "noise_duration", "epsilon"])
 def test_a_line_from_before_an_argument_came_is_the_run_without_what_it_does(argument):
     """Not the one with its default of today."""
     (job,) = returns.jobs(["CartPole-v1"], ["GSAC, plain"], [0])

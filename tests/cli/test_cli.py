@@ -67,8 +67,7 @@ def test_the_config_tells_what_was_run(run):
         "learning_starts": 100,
         "estimator": "gumbel_softmax",
         "temperature": "cosine:1:0.1:200",
-        "deterministic_target": False,
-        "entropy_in_target": True,
+        "target": "soft",
         "policy_kwargs": {"net_arch": [16]},
     }
     assert config["arguments"] == config["arguments"] | given | {"batch_size": 128}  # the defaults stand there as well

@@ -34,8 +34,7 @@ def make_learner(
         "log_ent_coef": None,
         "ent_coef_optimizer": None,
         "ent_coef_tensor": torch.tensor(ent_coef),
-        "entropy_in_target": True,
-        "deterministic_target": False,
+        "target": "soft",
         "value_range": (policy.lowest_value, policy.highest_value),
         "max_grad_norm": None,
     }
@@ -69,13 +68,11 @@ def moved(module, before):
     return [not parameter.equal(old) for parameter, old in zip(module.parameters(), before, strict=True)]
 
 
-@pytest.mark.parametrize("entropy_in_target", [True, False])
+@pytest.mark.parametrize("target", ["soft", "mean"])
 @pytest.mark.parametrize("aggregation", ["min", "mean"])
 @pytest.mark.parametrize("head", ["linear", "action_in"])
-def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
-    policy, learner = make_learner(
-        entropy_in_target=entropy_in_target, q_aggregation=aggregation, policy_kwargs={"critic_head": head}
-    )
+def test_the_critics_loss_by_enumeration(target, aggregation, head):
+    policy, learner = make_learner(target=target, q_aggregation=aggregation, policy_kwargs={"critic_head": head})
     for parameter in policy.critic_target.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     batch = make_batch(policy)
@@ -89,7 +86,7 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
             action = torch.cat([torch.eye(2)[i], torch.eye(3)[j]]).expand(16, -1)
             values = torch.cat(policy.critic_target(batch.next_observations, action), 1)
             value += p[:, i] * q[:, j] * (values.min(1).values if aggregation == "min" else values.mean(1))
-    if entropy_in_target:
+    if target == "soft":
         value -= 0.3 * ((p * p.log()).sum(1) + (q * q.log()).sum(1))
     target = batch.rewards + batch.discounts * value
     current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
@@ -100,8 +97,7 @@ def test_the_critics_loss_by_enumeration(entropy_in_target, aggregation, head):
 @pytest.mark.parametrize("head", ["linear", "action_in"])
 def test_a_deterministic_target_asks_for_the_most_probable_allowed_action(aggregation, head):
     policy, learner = make_learner(
-        entropy_in_target=False,
-        deterministic_target=True,
+        target="mode",
         q_aggregation=aggregation,
         policy_kwargs={"critic_head": head},
     )
@@ -128,7 +124,7 @@ def test_a_deterministic_target_asks_for_the_most_probable_allowed_action(aggreg
 
 
 def test_the_errors_and_the_weighted_loss_by_enumeration():
-    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False)
+    policy, learner = make_learner(spaces.Discrete(3), target="mean")
     batch = make_batch(policy)._replace(weights=torch.rand(16))
     loss, *_, absolute = learner.critic_loss(batch, torch.tensor(0.3))
     probs = policy.actor.distribution(batch.next_observations).logits.detach().softmax(-1)
@@ -240,19 +236,19 @@ def with_critics_of(value, policy):
     policy.critic_target.q_net.out.bias.data.fill_(value)
 
 
-@pytest.mark.parametrize("entropy_in_target", [True, False])
-def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(entropy_in_target):
+@pytest.mark.parametrize("target", ["soft", "mean"])
+def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(target):
     space = spaces.Discrete(3)
-    policy, learner = make_learner(space, entropy_in_target=entropy_in_target, learned=False, ent_coef=0.5)
+    policy, learner = make_learner(space, target=target, learned=False, ent_coef=0.5)
     batch = make_batch(policy)._replace(rewards=torch.full((16,), 2.0), discounts=torch.full((16,), 0.9))
     batch.rewards[0], batch.discounts[0] = -3.0, 0.0
-    bonus = 0.5 * math.log(3) if entropy_in_target else 0.0
+    bonus = 0.5 * math.log(3) if target == "soft" else 0.0
     greatest = (2 + 0.9 * bonus) / 0.1
     entropy = 0.5 * policy.actor.distribution(batch.next_observations).entropy().detach()
     for value, bounded in ((100.0, greatest), (-100.0, -3.0), (15.0, 15.0)):
         with_critics_of(value, policy)
         loss, _, _, clamp_fraction, _ = learner.critic_loss(batch, learner.ent_coef)
-        next_value = bounded + (entropy if entropy_in_target else 0.0)
+        next_value = bounded + (entropy if target == "soft" else 0.0)
         target = batch.rewards + batch.discounts * next_value
         current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
         expected = 0.5 * (current - target[:, None]).square().mean(0).sum()
@@ -262,7 +258,7 @@ def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(entropy_in
 
 
 def test_the_range_of_values_only_widens_and_starts_at_zero():
-    policy, learner = make_learner(entropy_in_target=False)
+    policy, learner = make_learner(target="mean")
     batch = make_batch(policy)._replace(discounts=torch.full((16,), 0.5))
     seen = []
     for reward in (1.0, 0.5, 3.0, -1.0, 0.0):
@@ -272,7 +268,7 @@ def test_the_range_of_values_only_widens_and_starts_at_zero():
 
 
 def test_without_bounds_values_count_as_they_are():
-    policy, learner = make_learner(spaces.Discrete(3), entropy_in_target=False, value_range=None)
+    policy, learner = make_learner(spaces.Discrete(3), target="mean", value_range=None)
     with_critics_of(100.0, policy)
     batch = make_batch(policy)._replace(rewards=torch.zeros(16), discounts=torch.ones(16))
     loss, *_ = learner.critic_loss(batch, learner.ent_coef)
@@ -288,7 +284,7 @@ def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(boun
         spaces.Discrete(2),
         lr=0.05,
         policy_kwargs={"net_arch": [], "critic_layer_norm": False},
-        entropy_in_target=False,
+        target="mean",
         **({} if bound_targets else {"value_range": None}),
     )
     learner.tau.fill_(1.0)
