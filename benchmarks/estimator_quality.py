@@ -237,7 +237,6 @@ def table() -> str:
 def main() -> None:
     parser = command_line(__doc__)
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
-    parser.set_defaults(results=RESULTS, jobs=1)
     args = parser.parse_args()
     if args.table:
         print(table(), against_reinforce(KINDS), ranking(), sep="\n\n")
@@ -245,7 +244,7 @@ def main() -> None:
     problems = itertools.product(DRAWS, GROUPINGS, KINDS)
     jobs = [Job(kind, classes, n_groups, draw) for draw, (classes, n_groups), kind in problems]
     identity = partial(identity_of, names=[f.name for f in fields(Job)])
-    run_jobs(jobs, args, identity, lambda line: f"fitted to {line['fit_error']}")
+    run_jobs(jobs, RESULTS, 1, identity, lambda line: f"fitted to {line['fit_error']}")
     picture()
 
 

@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             jobs = reporting_jobs(rows, args.tasks, args.estimators, args.steps)
         identity = partial(identity_of, names=[f.name for f in fields(Job)])
-        run_jobs(jobs, args, identity, lambda row: f"validation {row['validation']:.3f}")
+        run_jobs(jobs, args.results, args.jobs, identity, lambda row: f"validation {row['validation']:.3f}")
 
 
 if __name__ == "__main__":

@@ -1,30 +1,27 @@
 """How do LunarLander's training episodes end? Landed, crashed, or cut off by the time limit, in the air or on the legs.
 
-    python benchmarks/landings.py --seeds 211 748
-    python benchmarks/landings.py --seeds 211 748 --variation ent_coef=0.1
+    python benchmarks/returns.py --measure landings --variation ent_coef=0.1
+    python benchmarks/landings.py                      # prints the table
 
 The return of a run says that it failed, not how. An episode that runs into the time limit has either never come down, or
 stands on the ground and keeps an engine firing: the reward for landing comes when the body has been at rest for a while.
-A run trains GSAC's preset with the changes and appends one line to the results, as ``returns.py`` does; it is not evaluated.
+A run trains GSAC's preset with the changes; it is not evaluated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import studies
-from arena import OURS, Trial, trials
-from returns_rows import identity
+from arena import OURS
+from measures import Job, Measure
 from stable_baselines3.common.callbacks import BaseCallback
-from studies import add_run_options, add_variations, command_line, run_jobs, table
+from studies import RESULTS, table
 
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Line
 
 PROBLEM = "LunarLander-v3"
-RESULTS = studies.RESULTS / "landings.jsonl"
 LEGS = slice(6, 8)
 """Of the observation: whether each leg touches the ground."""
 
@@ -51,7 +48,7 @@ def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
 class Endings(BaseCallback):
     """Keeps the step and the kind of each end of an episode, in one environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job | None = None) -> None:
         super().__init__()
         self.endings: list[tuple[int, str]] = []
         self._steps = self._standing = 0
@@ -67,24 +64,8 @@ class Endings(BaseCallback):
             self._steps = self._standing = 0
         return True
 
-
-@dataclass(frozen=True)
-class Job:
-    """A trial whose endings are noted."""
-
-    trial: Trial
-
-    def __str__(self) -> str:
-        return str(self.trial)
-
-    def described(self) -> Line:
-        return self.trial.described()
-
-    def run(self) -> Line:
-        """Trains."""
-        model, endings = self.trial.model(), Endings()
-        model.learn(self.trial.entry.timesteps, callback=endings)
-        return {"endings": endings.endings, "updates": model._n_updates}
+    def line(self) -> Line:
+        return {"endings": self.endings}
 
 
 def counts(row: Line) -> list[dict[str, int]]:
@@ -114,15 +95,7 @@ def markdown(rows: Sequence[Line]) -> str:
     return table(("settings", "seed", *ENDS), lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_line(__doc__)
-    add_variations(parser)
-    add_run_options(parser, RESULTS, seeds=(211, 748))
-    args = parser.parse_args(arguments)
-    jobs = [Job(trial) for trial in trials([PROBLEM], [OURS], args.seeds, args.variation or [""])]
-    run_jobs(jobs, args, identity, summary)
-    print(markdown(RunFile(args.results).read()))
-
+MEASURE = Measure(RESULTS / "landings.jsonl", Endings, summary, planned=((PROBLEM, OURS, ""),), seeds=(211, 748))
 
 if __name__ == "__main__":
-    main()
+    print(markdown(RunFile(MEASURE.results).read()))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import estimator_quality
-import estimator_training
+import gradients
 import jang_table
 import landings
 import prioritized
@@ -40,9 +40,9 @@ def of_returns(report: Callable[[list[Entrant]], str]) -> str:
     return report(returns_rows.load())
 
 
-def of_lines(report: Callable[[list[Line]], str], name: str) -> str:
+def of_lines(report: Callable[[list[Line]], str], path: Path) -> str:
     """What a report says of the lines of a file of results."""
-    return report(RunFile(RESULTS / name).read())
+    return report(returns_rows.read(path))
 
 
 def on_the_way(group: list[Line]) -> float:
@@ -177,10 +177,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "returns_defaults": partial(of_returns, partial(returns_report.label_table, "GSAC, defaults")),
     **{f"returns_{name}": partial(of_returns, partial(returns_report.group, name)) for name in returns_rows.GROUPS},
     "returns_search": returns_search.tried,
-    "landings": partial(of_lines, landings.markdown, "landings.jsonl"),
+    "landings": partial(of_lines, landings.markdown, landings.MEASURE.results),
     "reinforce": reinforce,
     "compare_cartpole": compare_cartpole,
-    "wall_time": partial(of_lines, wall_time.markdown, "wall_time.jsonl"),
+    "wall_time": partial(of_lines, wall_time.markdown, wall_time.MEASURE.results),
     "update_cost": lambda: update_cost.columns_table(read("update_cost.json")["rows"]),
     "update_cost_groups": lambda: update_cost.cut_table(read("update_cost.json")["rows"]),
     "update_speed": partial(step_speed.on_each_machine, step_speed.update_table, all_threads=False),
@@ -195,9 +195,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "against_reinforce": estimator_quality.against_reinforce,
     **{
         f"estimator_training_{name}": partial(
-            of_lines, partial(estimator_training.markdown, env_id=env_id), "estimator_training.jsonl"
+            of_lines, partial(gradients.markdown, problem=problem), gradients.MEASURE.results
         )
-        for name, env_id in (("pairs", "gsac/Pairs40-v0"), ("cheetah", "gsac/HalfCheetah7-v0"))
+        for name, problem in (("pairs", gradients.PAIRS), ("cheetah", gradients.CHEETAH))
     },
     "estimator_cost": estimator_cost,
     "neighbours": neighbours,

@@ -1,9 +1,10 @@
-"""What do the algorithms reach, and how soon? Trains each on each problem and seed, with evaluations at fixed steps.
+"""What do the algorithms reach, and how soon? Trains each on each problem and seed, with measurements on the way.
 
     python benchmarks/returns.py                      # everything that the report shows; hours
     python benchmarks/returns.py --problems CartPole-v1 Acrobot-v1 --entrants "GSAC, preset" DQN --seeds 0 1 2 3 4
     python benchmarks/returns.py --problems LunarLander-v3 --entrants "GSAC, preset" --seeds 211 748 \
         --variation n_steps=5 --variation gamma=0.995,policy.net_arch=[128;128] --episodes 200 --results search.jsonl
+    python benchmarks/returns.py --measure wall_time  # or landings, gradients: see the modules of these names
     python benchmarks/returns.py --list
 
 A run is one process on one thread and appends one line to the results, with its whole configuration; a run that stands
@@ -21,21 +22,25 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import gradients
+import landings
 import numpy as np
-from arena import ENTRANTS, PROBLEMS, Trial, trials
+import wall_time
+from arena import ENTRANTS, PROBLEMS, trials
 from gymnasium import Env
+from measures import EPISODES, Job, Measure
 from returns_rows import RESULTS, identity
 from stable_baselines3.common.base_class import BaseAlgorithm
-from studies import add_run_options, add_variations, command_line, run_jobs
+from studies import command_line, run_jobs
 
 from gsac.experiments.environments import make_envs
 from gsac.experiments.evaluation import AtSteps
+from gsac.experiments.processes import available_cores
 from gsac.experiments.runner import Line
 
-EPISODES = 20
 EVALUATION_SEEDS = 1_000_000
 KINDS = ("deterministic", "stochastic")
 
@@ -88,44 +93,23 @@ class EvaluateBothWays(AtSteps):
         self.cpu_seconds += time.process_time() - start
         return returns
 
-
-@dataclass(frozen=True)
-class Job:
-    """A trial with evaluations on the way.
-
-    :param episodes: of each policy in an evaluation; no part of what tells runs apart
-    """
-
-    trial: Trial
-    episodes: int = EPISODES
-
-    def __str__(self) -> str:
-        return str(self.trial)
-
-    def described(self) -> Line:
-        """The trial, and how it is evaluated."""
-        return self.trial.described() | {"episodes": self.episodes}
-
-    def model(self) -> tuple[BaseAlgorithm, list[Env]]:
-        """The model with its environments, and those of its evaluations."""
-        model, problem = self.trial.model(), PROBLEMS[self.trial.problem]
-        return model, make_envs(problem.env, self.episodes, None, self.trial.entry.env_wrapper).envs
-
-    def run(self) -> Line:
-        """Trains and evaluates."""
-        model, envs = self.model()
-        every, timesteps = PROBLEMS[self.trial.problem].every, self.trial.entry.timesteps
-        steps = sorted({*range(every, timesteps, every), timesteps})
-        evaluations = EvaluateBothWays(steps, envs, self.trial.seed)
-        model.learn(timesteps, callback=evaluations)
-        means = {kind: [statistics.fmean(point[kind]) for point in evaluations.curve] for kind in KINDS}
+    def line(self) -> Line:
+        """The curve, its last point, its mean, and what the evaluations took."""
+        means = {kind: [statistics.fmean(point[kind]) for point in self.curve] for kind in KINDS}
         return {
-            "curve": evaluations.curve,
+            "curve": self.curve,
             "final": {kind: means[kind][-1] for kind in KINDS},
             "area": {kind: statistics.fmean(means[kind]) for kind in KINDS},
-            "evaluation_seconds": round(evaluations.cpu_seconds, 2),
-            "updates": model._n_updates,
+            "evaluation_seconds": round(self.cpu_seconds, 2),
         }
+
+
+def evaluate_both_ways(job: Job) -> EvaluateBothWays:
+    """Evaluations at the problem's steps, and at the last."""
+    problem, entry = PROBLEMS[job.trial.problem], job.trial.entry
+    steps = sorted({*range(problem.every, entry.timesteps, problem.every), entry.timesteps})
+    envs = make_envs(problem.env, job.episodes, None, entry.env_wrapper).envs
+    return EvaluateBothWays(steps, envs, job.trial.seed)
 
 
 def summary(line: Line) -> str:
@@ -134,14 +118,52 @@ def summary(line: Line) -> str:
     return f"{line['final']} ({curve})"
 
 
+MEASURES = {
+    "returns": Measure(RESULTS, evaluate_both_ways, summary),
+    "landings": landings.MEASURE,
+    "gradients": gradients.MEASURE,
+    "wall_time": wall_time.MEASURE,
+}
+
+
+def jobs(
+    measure: str = "returns",
+    problems: Sequence[str] | None = None,
+    entrants: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    variations: Sequence[str] = ("",),
+    episodes: int = EPISODES,
+) -> list[Job]:
+    """The runs that are asked for; what is None is as planned, and variations are on top of what is planned."""
+    chosen = MEASURES[measure]
+    if not chosen.planned:
+        found = trials(problems or list(PROBLEMS), entrants, seeds, variations)
+        return [Job(trial, chosen, episodes) for trial in found]
+    plan = [
+        (problem, label, ",".join(filter(None, (planned, variation))))
+        for problem, label, planned in chosen.planned
+        if (problems is None or problem in problems) and (entrants is None or label in entrants)
+        for variation in variations
+    ]
+    return [
+        Job(trial, chosen, episodes)
+        for seed in (chosen.seeds if seeds is None else seeds) or ()
+        for problem, label, variation in plan
+        for trial in trials([problem], [label], [seed], [variation])
+    ]
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = command_line(__doc__)
-    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
+    parser.add_argument("--measure", choices=MEASURES, default="returns")
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, metavar="PROBLEM")
     parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, metavar="ENTRANT")
+    parser.add_argument("--seeds", type=int, nargs="+", help="from 100 up for tuning, below for reporting")
+    parser.add_argument("--variation", action="append", help="NAME=VALUE,... on top of the settings; several times")
     parser.add_argument("--episodes", type=int, default=EPISODES, help="of each policy in an evaluation")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="runs at a time")
+    parser.add_argument("--results", type=Path, help="the file of lines, instead of that of the measure")
     parser.add_argument("--list", action="store_true", help="print problems and entrants, and stop")
-    add_variations(parser)
-    add_run_options(parser, RESULTS)
     args = parser.parse_args(arguments)
     if args.episodes < 1:
         parser.error(
@@ -150,8 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.list:
         print("\n".join([*PROBLEMS, "", *ENTRANTS]))
         return
-    chosen = trials(args.problems, args.entrants, args.seeds, args.variation or [""])
-    run_jobs([Job(trial, args.episodes) for trial in chosen], args, identity, summary)
+    measure = MEASURES[args.measure]
+    todo = jobs(args.measure, args.problems, args.entrants, args.seeds, args.variation or [""], args.episodes)
+    processes = 1 if measure.one_at_a_time else args.jobs
+    run_jobs(todo, args.results or measure.results, processes, identity, measure.summary)
 
 
 if __name__ == "__main__":

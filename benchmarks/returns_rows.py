@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import studies
-from arena import ENTRANTS, PROBLEMS, Problem, todays
+from arena import ENTRANTS, PROBLEMS, Entry, Problem, todays
 from studies import changes, reported
 
+from gsac.algorithms.arguments import upgraded as upgraded_arguments
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Line, identity_of
 from gsac.moved import MOVED
@@ -87,26 +88,57 @@ def read(path: Path) -> list[Line]:
 
 
 def upgraded(line: Line) -> Line:
-    """A line in today's form: modules by their present names, and runs of a former program in the form of ``returns.py``.
-
-    That program trained GSAC and REINFORCE with variations of their defaults, and evaluated them with 5 episodes on the way
-    and 20 at the end.
-    """
-    if "config" in line:
-        algo = "reinforce" if "baseline" in line["config"] else "gsac"
-        cheetah = line["env"] == "gsac/HalfCheetah7-v0"
-        problem = "HalfCheetah-v5, 7 bins" if cheetah else line["env"]
-        line = {
-            **{"problem": problem, "label": "GSAC, defaults" if algo == "gsac" else "REINFORCE", "algo": algo},
-            **{name: line[name] for name in ("variation", "seed", "timesteps", "cpu_seconds", "commit")},
-            **{"n_envs": 1, "normalize": False, "env_wrapper": PROBLEMS[problem].discretized if cheetah else None},
-            **{"configuration": line["config"], "superseded": line.get("superseded"), "episodes": 20},
-            "curve": [{"step": point["step"], "deterministic": [point["mean"]]} for point in line["curve"]],
-            "final": {"deterministic": line["final"], "stochastic": line["final_stochastic"]},
-            "area": {"deterministic": statistics.fmean(point["mean"] for point in line["curve"])},
-            "evaluation_seconds": 0.0,  # not measured apart
-        }
+    """A line in today's form: modules by their present names, and lines of former programs in the form of ``returns.py``."""
+    for name, convert in FORMER.items():
+        if name in line:
+            line = line | {"n_envs": 1, "normalize": False, "env_wrapper": None} | convert(line)
+            line = {key: value for key, value in line.items() if key != name}
     return line | {name: _renamed(line.get(name)) for name in ("variation", "env_wrapper")}
+
+
+def _of_defaults(line: Line) -> Line:
+    """Of a program that trained variations of the defaults, and evaluated with 5 episodes on the way and 20 at the end."""
+    algo = "reinforce" if "baseline" in line["config"] else "gsac"
+    return _of_env(line["env"]) | {
+        **{"algo": algo, "label": "GSAC, defaults" if algo == "gsac" else "REINFORCE"},
+        **{"configuration": line["config"], "episodes": 20},
+        "curve": [{"step": point["step"], "deterministic": [point["mean"]]} for point in line["curve"]],
+        "final": {"deterministic": line["final"], "stochastic": line["final_stochastic"]},
+        "area": {"deterministic": statistics.fmean(point["mean"] for point in line["curve"])},
+    }
+
+
+def _of_wall_time(line: Line) -> Line:
+    settings = line["settings"]
+    return {
+        **{"problem": "CartPole-v1", "label": {"gsac": "GSAC, plain"}.get(line["algo"], line["algo"].upper())},
+        **{"n_envs": settings["n_envs"], "timesteps": settings["total_timesteps"], "settings_from": settings["source"]},
+        "configuration": settings["arguments"],
+    }
+
+
+def _of_gradients(line: Line) -> Line:
+    entry = Entry(line["arguments"] | {"policy_kwargs": line["policy_kwargs"]})
+    return _of_env(line["env"]) | {
+        **{"algo": "gsac", "label": "GSAC, plain", "variation": ""},
+        "configuration": entry.complete() | upgraded_arguments(line["arguments"]),
+    }
+
+
+FORMER: dict[str, Callable[[Line], Line]] = {
+    "config": _of_defaults,
+    "budget": _of_wall_time,
+    "policy_kwargs": _of_gradients,
+}
+"""An entry that only lines of a former program have -> what they lack of today's form."""
+
+
+def _of_env(env: str) -> Line:
+    """The problem of an environment that former programs registered."""
+    if env == "gsac/HalfCheetah7-v0":
+        problem = "HalfCheetah-v5, 7 bins"
+        return {"problem": problem, "env_wrapper": PROBLEMS[problem].discretized}
+    return {"problem": "Pairs, MultiBinary(40)" if env == "gsac/Pairs40-v0" else env}
 
 
 def _renamed(value: Any) -> Any:

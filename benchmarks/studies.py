@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gsac.experiments.processes import available_cores
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Job, Line, commit, run_missing, versions
 from gsac.saving.files import atomic_write
@@ -23,30 +22,15 @@ def command_line(description: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_run_options(
-    parser: argparse.ArgumentParser, results: Path, seeds: Sequence[int] | None = None, jobs: int | None = None
-) -> None:
-    """Adds ``--seeds``, ``--jobs`` and ``--results``, with these defaults; all cores if ``jobs`` is None."""
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", default=seeds, help="from 100 up for tuning, below for reporting"
-    )
-    parser.add_argument("--jobs", type=int, default=jobs or available_cores(), help="runs at a time")
-    parser.add_argument("--results", type=Path, default=results)
-
-
-def add_variations(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--variation``, as :func:`changes` reads it; it may be given several times."""
-    parser.add_argument("--variation", action="append", help="NAME=VALUE,... on top of the settings")
-
-
 def run_jobs(
     jobs: Sequence[Job],
-    args: argparse.Namespace,
+    results: Path,
+    n_processes: int,
     identity: Callable[[Line], str],
     summary: Callable[[Line], str],
 ) -> None:
-    """Makes the runs that ``args.results`` does not hold yet. Ends the program if one fails."""
-    failures = run_missing(jobs, RunFile(args.results), args.jobs, identity, summary)
+    """Makes the runs that the file does not hold yet. Ends the program if one fails."""
+    failures = run_missing(jobs, RunFile(results), n_processes, identity, summary)
     if failures:
         failed = "\n".join(failures)
         raise SystemExit(f"{len(failures)} runs failed; the same command tries them again:\n{failed}")

@@ -1,84 +1,67 @@
 """How long until CartPole-v1 is solved, from the start of learn(): a mean of 475 over 20 fresh episodes, deterministic.
 
-    python benchmarks/wall_time.py
-    python benchmarks/wall_time.py --algos gsac --seeds 100 101 --variation n_envs=8,learning_starts=500 --results search.jsonl
+    python benchmarks/returns.py --measure wall_time
+    python benchmarks/returns.py --measure wall_time --entrants "GSAC, plain" --seeds 100 101 --variation n_envs=4
+    python benchmarks/wall_time.py                     # prints the table
 
 Every 1,000 environment steps each algorithm is evaluated, and stops where it is solved, at 100,000 steps, or where its
 published settings end. The time of the evaluations is taken apart; what counts is the time without them. Runs are made one
-after the other, seed by seed over all algorithms, each in a process of its own, on one thread. A run appends one line to the
-results; a run that stands there is not run again. A variation is a list of arguments that differ from those below, as in
-``returns.py``, and of ``n_envs``. Seeds from 100 up are for tuning, those below for reporting.
+after the other, seed by seed over all algorithms, each in a process of its own, on one thread.
 """
 
 from __future__ import annotations
 
-import copy
 import math
-import re
 import statistics
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
 
-import studies
-from arena import ALGORITHMS, PLAIN, SDSAC_SETTINGS, Entry, todays, with_classes
+from measures import Job, Measure
+from returns_rows import read
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
-from studies import add_run_options, add_variations, command_line, groups, reported, run_jobs, table
+from studies import RESULTS, groups, reported, table
 
-from gsac.experiments.peers import peer_settings
-from gsac.experiments.runner import Line, identity_of
-from gsac.experiments.settings import make_model
+from gsac.experiments.runner import Line
 
-RESULTS = studies.RESULTS / "wall_time.jsonl"
 ENV, SOLVED, EPISODES = "CartPole-v1", 475.0, 20
 BUDGET, EVERY = 100_000, 1000
 EVALUATION_SEEDS = 1_000_000
 
-GSAC_SETTINGS: dict[str, Any] = {
-    **{"learning_starts": 500, "batch_size": 512, "learning_rate": 1e-2, "gradient_steps": 2, "tau": 0.2},
-    **PLAIN | {"target_entropy": "auto_0.9", "max_grad_norm": None},
-    "policy_kwargs": {"n_critics": 1, "critic_layer_norm": False, "net_arch": {"pi": [64], "qf": [64, 64]}},
-}
-"""Arguments that differ from the defaults."""
-
-IDENTITY = ("algo", "seed", "settings", "budget", "every")
-"""The entries of a run's line that tell it from other runs."""
-
-
-def published(algo: str) -> Entry:
-    """Published settings, with the steps that they were made for: learning rates and exploration end with them."""
-    found = peer_settings(algo, ENV)
-    (made_for,) = re.findall(r"for ([\d,]+) steps", found.source)
-    return Entry(**vars(found), algo=algo, timesteps=int(made_for.replace(",", "")))
-
-
-ENTRIES = {
-    "gsac": Entry(GSAC_SETTINGS, n_envs=8, source="tuned", timesteps=BUDGET),
-    "reinforce": Entry(algo="reinforce", timesteps=BUDGET),
-    "dqn": published("dqn"),
-    "ppo": published("ppo"),
-    "sdsac": Entry(SDSAC_SETTINGS, source="tuned", algo="sdsac", timesteps=BUDGET),
-}
+TUNED = (
+    f"timesteps={BUDGET},n_envs=8,learning_starts=500,batch_size=512,learning_rate=1e-2,gradient_steps=2,tau=0.2,"
+    "target_entropy=auto_0.9,max_grad_norm=null,policy.n_critics=1,policy.critic_layer_norm=false,"
+    'policy.net_arch={"pi": [64]; "qf": [64; 64]}'
+)
+PLANNED = (
+    (ENV, "GSAC, plain", TUNED),
+    *((ENV, label, "") for label in ("REINFORCE", "DQN", "PPO")),
+    (ENV, "SDSAC", f"timesteps={BUDGET}"),
+)
+"""Published settings are run for as many steps as they were made for: learning rates and exploration end with these."""
 
 
 class UntilSolved(BaseCallback):
     """Evaluates at fixed steps, stops where the environment is solved or the budget spent, and keeps the time.
 
+    :param launched: when the process was started, in seconds since the epoch
     :ivar evaluations: steps and mean return
-    :ivar seconds: that the evaluations took, on the wall and of the process
+    :ivar evaluating: seconds that the evaluations took, on the wall and of the process
     """
 
-    def __init__(self, seed: int, budget: int, every: int) -> None:
+    def __init__(self, seed: int, launched: float, budget: int = BUDGET, every: int = EVERY) -> None:
         super().__init__()
         self.env = make_vec_env(ENV, EPISODES)  # an episode of each
         self.first_seed = EVALUATION_SEEDS + seed * 100_000
-        self.budget, self.every = budget, every
+        self.launched, self.budget, self.every = launched, budget, every
         self.evaluations: list[tuple[int, float]] = []
-        self.seconds = (0.0, 0.0)
+        self.evaluating = self.learning = self.start_up = (0.0, 0.0)
         self.solved = False
+
+    def _on_training_start(self) -> None:
+        self.start_up = time.time() - self.launched, time.process_time()
+        self.start = now()
 
     def _on_step(self) -> bool:
         if self.num_timesteps // self.every > len(self.evaluations):
@@ -86,9 +69,28 @@ class UntilSolved(BaseCallback):
             self.env.seed(self.first_seed + EPISODES * len(self.evaluations))
             returns, _ = evaluate_policy(self.model, self.env, EPISODES, return_episode_rewards=True)
             self.evaluations.append((self.num_timesteps, statistics.fmean(returns)))
-            self.seconds = tuple(a + b for a, b in zip(self.seconds, since(start), strict=True))
+            wall, cpu = since(start)
+            self.evaluating = self.evaluating[0] + wall, self.evaluating[1] + cpu
             self.solved = self.evaluations[-1][1] >= SOLVED
         return not self.solved and self.num_timesteps < self.budget
+
+    def _on_training_end(self) -> None:
+        self.learning = since(self.start)
+
+    def line(self) -> Line:
+        return {
+            "solved": self.solved,
+            "steps": self.num_timesteps,
+            "training": seconds(*(a - b for a, b in zip(self.learning, self.evaluating, strict=True))),
+            "evaluating": seconds(*self.evaluating),
+            "start_up": seconds(*self.start_up),
+            "evaluations": self.evaluations,
+        }
+
+
+def until_solved(job: Job) -> UntilSolved:
+    """Its evaluations and times."""
+    return UntilSolved(job.trial.seed, job.launched)
 
 
 def now() -> tuple[float, float]:
@@ -105,67 +107,6 @@ def seconds(wall: float, cpu: float) -> dict[str, float]:
     return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
 
 
-@dataclass(frozen=True)
-class Job:
-    """An algorithm on one seed.
-
-    :param launched: when its process was started, in seconds since the epoch
-    """
-
-    entry: Entry
-    variation: str
-    seed: int
-    budget: int = BUDGET
-    every: int = EVERY
-    launched: float = math.nan
-
-    def __str__(self) -> str:
-        return f"{self.entry.algo} {self.variation} seed {self.seed}"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Notes the time: the job is pickled when its process is started."""
-        return type(self), (self.entry, self.variation, self.seed, self.budget, self.every, time.time())
-
-    def described(self) -> Line:
-        entry = self.entry
-        settings = {"n_envs": entry.n_envs, "total_timesteps": entry.timesteps, "source": entry.source}
-        return {
-            **{"algo": entry.algo, "variation": self.variation, "seed": self.seed},
-            **{"settings": settings | {"arguments": entry.complete()}, "budget": self.budget, "every": self.every},
-        }
-
-    def run(self) -> Line:
-        """Trains until the environment is solved or the budget spent."""
-        entry = replace(self.entry, arguments=with_classes(copy.deepcopy(self.entry.arguments)))
-        model = make_model(ALGORITHMS[entry.algo], entry, ENV, self.seed)
-        callback = UntilSolved(self.seed, self.budget, self.every)
-        start_up = time.time() - self.launched, time.process_time()
-        start = now()
-        model.learn(min(entry.timesteps, self.budget), callback=callback)
-        learning = since(start)
-        return {
-            "solved": callback.solved,
-            "steps": model.num_timesteps,
-            "training": seconds(*(a - b for a, b in zip(learning, callback.seconds, strict=True))),
-            "evaluating": seconds(*callback.seconds),
-            "start_up": seconds(*start_up),
-            "evaluations": callback.evaluations,
-        }
-
-
-def jobs(
-    algos: Sequence[str], variations: Sequence[str], seeds: Sequence[int], budget: int = BUDGET, every: int = EVERY
-) -> list[Job]:
-    """Seed by seed over all algorithms."""
-    entries = [(ENTRIES[algo].varied(variation), variation) for variation in variations for algo in algos]
-    return [Job(entry, variation, seed, budget, every) for seed in seeds for entry, variation in entries]
-
-
-def identity(line: Line) -> str:
-    arguments = todays(line["algo"], line["settings"]["arguments"])
-    return identity_of(line | {"settings": line["settings"] | {"arguments": arguments}}, IDENTITY)
-
-
 def summary(line: Line) -> str:
     solved = "solved" if line["solved"] else "not solved"
     return f"{solved} after {line['steps']} steps, training {line['training']}, evaluating {line['evaluating']}"
@@ -173,7 +114,7 @@ def summary(line: Line) -> str:
 
 def markdown(lines: Sequence[Line]) -> str:
     """The reported seeds. A run that did not solve the environment counts as longer than any other."""
-    found = groups(reported(lines), lambda line: [line["algo"], line["settings"]])
+    found = groups(reported(lines), lambda line: [line["algo"], line["n_envs"], line["configuration"]])
     rows = []
     for group in sorted(found, key=lambda group: median(group, "training")):
         steps = statistics.median(line["steps"] if line["solved"] else math.inf for line in group)
@@ -181,7 +122,7 @@ def markdown(lines: Sequence[Line]) -> str:
         rows.append(
             (
                 group[0]["algo"],
-                group[0]["settings"]["source"],
+                "tuned" if group[0]["variation"] else group[0]["settings_from"],
                 f"{sum(line['solved'] for line in group)} of {len(group)}",
                 shown(steps, ",.0f"),
                 f"{shown(median(group, 'training'))} ({each})",
@@ -202,16 +143,9 @@ def shown(value: float, form: str = ".1f") -> str:
     return format(value, form) if math.isfinite(value) else "never"
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = command_line(__doc__)
-    parser.add_argument("--algos", nargs="+", choices=ENTRIES, default=list(ENTRIES))
-    parser.add_argument("--budget", type=int, default=BUDGET)
-    parser.add_argument("--every", type=int, default=EVERY, help="steps from one evaluation to the next")
-    add_variations(parser)
-    add_run_options(parser, RESULTS, seeds=range(5), jobs=1)
-    args = parser.parse_args(arguments)
-    run_jobs(jobs(args.algos, args.variation or [""], args.seeds, args.budget, args.every), args, identity, summary)
-
+MEASURE = Measure(
+    RESULTS / "wall_time.jsonl", until_solved, summary, PLANNED, seeds=(0, 1, 2, 3, 4), one_at_a_time=True
+)
 
 if __name__ == "__main__":
-    main()
+    print(markdown(read(MEASURE.results)))
