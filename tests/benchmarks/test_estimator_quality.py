@@ -12,7 +12,8 @@ from gsac.functional.groups import Groups
 def problem():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimator_quality, "SAMPLES", 4000)
-        return estimator_quality.measure("quadratic", 3, 2, draw=100)
+        job = estimator_quality.Job("quadratic", 3, 2, draw=100)
+        return job.described() | job.run()
 
 
 def test_biased_and_unbiased_estimators_are_told_apart(problem):
