@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import costs
 import estimator_quality
 import gradients
 import jang_table
@@ -21,7 +22,6 @@ import returns_report
 import returns_rows
 import returns_search
 import step_speed
-import update_cost
 import wall_time
 from returns_rows import Entrant
 from studies import RESULTS, groups, read, reported, table
@@ -77,23 +77,6 @@ def reinforce() -> str:
     return table((*header, "mean of the evaluations on the way", "CPU seconds a run"), rows)
 
 
-def threads() -> str:
-    rows = {(row["width"], row["busy_neighbours"], row["threads"]): row for row in read("threads.json")["rows"]}
-
-    def cell(width: int, busy: int, threads: int) -> str:
-        row = rows[width, busy, threads]
-        return f"{row['median_ms']:.1f} (worst {row['worst_ms']:.1f})"
-
-    return table(
-        ("hidden layers", "busy neighbours", "one thread, ms", "two threads, ms"),
-        (
-            (f"{width}, {width}", busy, cell(width, busy, 1), cell(width, busy, 2))
-            for width, busy, threads in rows
-            if threads == 1
-        ),
-    )
-
-
 def estimators_cartpole() -> str:
     def first(line: Line) -> str:
         return next((f"{point['step']:,}" for point in line["curve"] if point["deterministic"][0] >= 475), "never")
@@ -130,26 +113,6 @@ def estimators_in_training(name: str, final: str, average: str) -> str:
     return table((*header, "mean of the evaluations on the way", "CPU seconds a run"), rows)
 
 
-def estimator_cost() -> str:
-    rows = [row for row in read("estimator_cost.json")["estimators"] if row["head"] == "action_in"]
-    return table(
-        ("ms a gradient", *(f"`{row['space']}`" for row in rows)),
-        (
-            (f"`{name}`", *(f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "-" for row in rows))
-            for name in rows[0]["milliseconds"]
-        ),
-    )
-
-
-def neighbours() -> str:
-    rows = []
-    for row in read("estimator_cost.json")["neighbours"]:
-        long, short = row["milliseconds"]["long"], row["milliseconds"]["short"]
-        widths = f"{row['width']}, {row['width']}"
-        rows.append((row["columns"], widths, f"{long:.1f}", f"{short:.1f}", f"{long / short:.1f}x"))
-    return table(("columns", "hidden layers", "a pass each, ms", "`neighbours`, ms", "gain"), rows)
-
-
 def compare_cartpole() -> str:
     runs: dict[str, list[Line]] = {}
     for run in RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read():
@@ -181,13 +144,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "reinforce": reinforce,
     "compare_cartpole": compare_cartpole,
     "wall_time": partial(of_lines, wall_time.markdown, wall_time.MEASURE.results),
-    "update_cost": lambda: update_cost.columns_table(read("update_cost.json")["rows"]),
-    "update_cost_groups": lambda: update_cost.cut_table(read("update_cost.json")["rows"]),
+    "update_cost": costs.columns_table,
+    "update_cost_groups": costs.groups_table,
     "update_speed": partial(step_speed.on_each_machine, step_speed.update_table, all_threads=False),
     "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
     "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
     "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
-    "threads": threads,
+    "threads": costs.threads_table,
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,
@@ -199,8 +162,8 @@ TABLES: dict[str, Callable[[], str]] = {
         )
         for name, problem in (("pairs", gradients.PAIRS), ("cheetah", gradients.CHEETAH))
     },
-    "estimator_cost": estimator_cost,
-    "neighbours": neighbours,
+    "estimator_cost": costs.estimators_table,
+    "neighbours": costs.neighbours_table,
     "estimators_cartpole": estimators_cartpole,
     "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
     "estimators_pairs40": partial(estimators_in_training, "estimators_pairs40.jsonl", ".3g", ".2f"),

@@ -93,7 +93,7 @@ def upgraded(line: Line) -> Line:
         if name in line:
             line = line | {"n_envs": 1, "normalize": False, "env_wrapper": None} | convert(line)
             line = {key: value for key, value in line.items() if key != name}
-    return line | {name: _renamed(line.get(name)) for name in ("variation", "env_wrapper")}
+    return line | {name: _renamed(line[name]) for name in ("variation", "env_wrapper") if name in line}
 
 
 def _of_defaults(line: Line) -> Line:

@@ -11,25 +11,131 @@ machine's ceilings, measured in the same run. Times on one CPU thread are CPU ti
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ceilings
-import contenders
+import gymnasium
+import numpy as np
 import studies
 import timing
 import torch
-from contenders import GSAC_ONE, GSAC_SEVERAL, PEERS, SB3_SAC
+from arena import PLAIN
+from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
+from problems import Match
+from sb3_soft import SDSAC
+from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
 from studies import RESULTS, command_line, table
+
+from gsac import GSAC
 
 WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)
 ROUNDS, SECONDS_A_TURN = 9, 0.25
 UPDATES_PROFILED = 50
+EPISODE = 500
+FILLED = 2000
+"""Transitions in the replay buffer before updates are timed."""
+
+
+class Cart(CartPoleEnv):
+    """CartPole in which nothing ends the episode, so that it is as long for every policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x_threshold = self.theta_threshold_radians = float("inf")
+
+
+def cart() -> gymnasium.Env:
+    return gymnasium.wrappers.TimeLimit(Cart(), EPISODE)
+
+
+def continuous_cart() -> gymnasium.Env:
+    """The same, pushed to the right by a number above 0."""
+    number = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    return gymnasium.wrappers.TransformAction(cart(), lambda action: int(action[0] > 0), number)
+
+
+def several_choices() -> gymnasium.Env:
+    """Five choices among four."""
+    return Match(spaces.MultiDiscrete([4] * 5), EPISODE)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An algorithm in an environment.
+
+    :param mode: GSAC's ``acceleration``; None where there is no such choice, or for its default
+    """
+
+    name: str
+    algorithm: type[OffPolicyAlgorithm]
+    env: Callable[[], gymnasium.Env]
+    mode: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.mode}" if self.mode else self.name
+
+
+GSAC_ONE = Contender("GSAC, `Discrete(2)`", GSAC, cart)
+GSAC_SEVERAL = Contender("GSAC, `MultiDiscrete([4] * 5)`", GSAC, several_choices)
+SB3_SAC = Contender("SB3 SAC, `Box(1)`", SAC, continuous_cart)
+PEERS = (SB3_SAC, Contender("SB3 DQN, `Discrete(2)`", DQN, cart), Contender("SDSAC, `Discrete(2)`", SDSAC, cart))
+
+MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
+"""GSAC's ways of running an update beside "eager", by the kind of the device."""
+
+
+def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
+    """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise; GSAC acts on samples."""
+    if contender.algorithm is GSAC:
+        arguments = PLAIN | arguments
+    if contender.mode:
+        arguments["acceleration"] = contender.mode
+    net_arch = [width] * 2
+    model = contender.algorithm(
+        "MlpPolicy",
+        env,
+        policy_kwargs=copy.deepcopy({"net_arch": net_arch}),
+        buffer_size=100_000,
+        seed=0,
+        device=device,
+        **arguments,
+    )
+    model.set_logger(configure(None, []))
+    return model
+
+
+def ready_to_update(contender: Contender, width: int, batch: int, device: str) -> OffPolicyAlgorithm:
+    """With a buffer filled by random actions."""
+    env = make_vec_env(contender.env, 1, seed=0)
+    return built(contender, env, width, device, batch_size=batch, learning_starts=FILLED).learn(FILLED)
+
+
+def ready_to_collect(contender: Contender, n_envs: int, width: int, device: str) -> OffPolicyAlgorithm:
+    """One whose policy chooses every action and which never updates; each step by itself, as an update would follow it."""
+    exploration = {"exploration_initial_eps": 0.05} if contender.algorithm is DQN else {}
+    env = make_vec_env(contender.env, n_envs, seed=0)
+    return built(contender, env, width, device, learning_starts=0, train_freq=1, gradient_steps=0, **exploration)
+
+
+def collect(model: OffPolicyAlgorithm, env_steps: int) -> None:
+    """Steps of all environments together."""
+    model.learn(env_steps, log_interval=10**9, reset_num_timesteps=False)
+
+
+def step_alone(env: VecEnv, actions: list[Any], env_steps: int) -> None:
+    """The environments without an algorithm, with actions that were drawn beforehand."""
+    for number in range(-(-env_steps // env.num_envs)):
+        env.step(actions[number % len(actions)])
 
 
 def updates(
@@ -50,14 +156,14 @@ def updates(
     tasks, facts = {}, {}
     for contender in field:
         memory = device_memory(device)
-        model = contenders.ready_to_update(contender, width, batch, device)
+        model = ready_to_update(contender, width, batch, device)
         tasks[contender] = partial(model.train, batch_size=batch)
         first = timing.elapsed(tasks[contender], 1, wall)
         facts[contender] = {"first_call_seconds": float(f"{first:.3g}")}
         if device != "cpu":
             facts[contender]["device_megabytes"] = round((torch.cuda.max_memory_allocated(device) - memory) / 1e6, 1)
     seconds = timing.in_turn(tasks, now, rounds, seconds_a_turn)
-    work = {contender.name: ceilings.work_of(partial(tasks[contender], 1)) for contender in plain}
+    work = {contender.name: timing.work_of(partial(tasks[contender], 1)) for contender in plain}
     rows = []
     for contender in field:
         asked, times = work[contender.name], seconds[contender]
@@ -73,7 +179,7 @@ def updates(
             },
         }
         if device != "cpu":
-            busy = ceilings.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
+            busy = timing.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
             row["busy_share"] = round(1000 * busy / milliseconds["median"], 3)
         rows.append(row)
         print(f"{contender}: width {width}, batch {batch}, {threads} threads: {milliseconds}", flush=True)
@@ -95,12 +201,12 @@ def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn
     field = [GSAC_ONE, GSAC_SEVERAL, *PEERS]
     tasks: dict[Any, Any] = {}
     for contender in field:
-        model = contenders.ready_to_collect(contender, n_envs, width, device)
-        tasks[contender] = partial(contenders.collect, model)
+        model = ready_to_collect(contender, n_envs, width, device)
+        tasks[contender] = partial(collect, model)
         env = make_vec_env(contender.env, n_envs, seed=0)
         env.reset()
         actions = [[env.action_space.sample() for _ in range(n_envs)] for _ in range(100)]
-        tasks[contender, "alone"] = partial(contenders.step_alone, env, actions)
+        tasks[contender, "alone"] = partial(step_alone, env, actions)
     in_rounds = {key: lambda n, task=task: task(n * n_envs) for key, task in tasks.items()}
     seconds = timing.in_turn(in_rounds, now, rounds, seconds_a_turn)
     rows = []
@@ -123,12 +229,12 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
     widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
     rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
     default_threads = torch.get_num_threads()
-    result: dict[str, Any] = {"machine": ceilings.machine(device), "ceilings": [], "updates": [], "collection": []}
+    result: dict[str, Any] = {"machine": timing.machine(device), "ceilings": [], "updates": [], "collection": []}
     for threads in sorted({1, default_threads}) if device == "cpu" else [default_threads]:
         torch.set_num_threads(threads)
         ceiling = {
-            "gflops": round(ceilings.matmul_gflops(device, (256,) if quick else None), 1),
-            "gigabytes": round(ceilings.copy_gigabytes(device, 8 if quick else None), 2),
+            "gflops": round(timing.matmul_gflops(device, (256,) if quick else None), 1),
+            "gigabytes": round(timing.copy_gigabytes(device, 8 if quick else None), 2),
         }
         result["ceilings"].append({"threads": threads, **ceiling})
         for width in widths:
@@ -226,9 +332,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     args = parser.parse_args(arguments)
-    modes = contenders.MODES[torch.device(args.device).type] if args.modes is None else args.modes
+    modes = MODES[torch.device(args.device).type] if args.modes is None else args.modes
     result = measure(args.device, modes, args.quick)
-    studies.write(args.out / f"step_speed_{ceilings.file_name(args.device)}.json", result)
+    studies.write(args.out / f"step_speed_{timing.file_name(args.device)}.json", result)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def job(label, seed=100):
 def test_solved_is_a_mean_of_475(mean, solved, monkeypatch):
     monkeypatch.setattr(wall_time, "evaluate_policy", lambda *_, **__: ([mean] * 20, []))
     callback = wall_time.UntilSolved(0, launched=time.time())
-    callback.num_timesteps = 1000
+    callback.model, callback.num_timesteps = None, 1000
     assert callback._on_step() is not solved
     assert callback.solved is solved
 
