@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import sys
 import warnings
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
-from types import ModuleType
+from types import FrameType, ModuleType
 
 MOVED = {
     "gsac.action_codec": "gsac.spaces.codec",
@@ -21,41 +22,72 @@ MOVED = {
     "gsac.curves": "gsac.experiments.curves",
     "gsac.experiment": "gsac.experiments.run",
     "gsac.files": "gsac.saving.files",
+    "gsac.flags": "gsac.cli.flags",
     "gsac.minatar": "gsac.envs.minatar",
     "gsac.onnx_export": "gsac.saving.onnx_export",
     "gsac.optimizer": "gsac.optim.adam",
     "gsac.peers": "gsac.experiments.peers",
     "gsac.policies": "gsac.networks.policies",
     "gsac.presets": "gsac.experiments.presets",
+    "gsac.processes": "gsac.experiments.processes",
     "gsac.run_file": "gsac.experiments.run_file",
     "gsac.space_json": "gsac.spaces.space_json",
-    "gsac.training": "gsac.learning",
+    "gsac.training.acceleration": "gsac.learning.acceleration",
     "gsac.training.batch": "gsac.replay.batch",
+    "gsac.training.descent": "gsac.optim.descent",
+    "gsac.training.device_reads": "gsac.learning.device_reads",
+    "gsac.training.device_rows": "gsac.replay.device_rows",
     "gsac.training.episodes": "gsac.replay.episodes",
     "gsac.training.learner": "gsac.learning.learner",
     "gsac.training.masks": "gsac.replay.masks",
+    "gsac.training.metrics": "gsac.learning.metrics",
     "gsac.training.n_step": "gsac.replay.n_step",
     "gsac.training.prioritized": "gsac.replay.prioritized",
     "gsac.training.replay": "gsac.replay.device_buffer",
+    "gsac.training.replay_memory": "gsac.replay.storage",
     "gsac.training.sum_tree": "gsac.replay.sum_tree",
+    "gsac.training.threads": "gsac.learning.threads",
     "gsac.wrappers": "gsac.envs.wrappers",
 }
-"""Old name -> new name. Model files hold pickled references to classes by module, and YAML files name wrappers by it."""
+"""Old name -> new name. Pickled files refer to classes by module, and YAML files name wrappers by it."""
+
+RENAMED = {
+    "gsac.checkpoint": {"_Trimmed": "gsac.saving.snapshot:Trimmed"},
+    "gsac.wrappers": {"ToldEpisodes": "gsac.envs.wrappers:EpisodeStatistics"},
+}
+"""Old module -> old name of a class -> where it is now, for renamed classes that may stand in pickled files."""
+
+EMPTY_PACKAGE = "gsac.training"
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Fills a module of an old name with everything that the new module defines."""
+    """Makes a module of an old name with everything that the new module defines."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        return spec_from_loader(fullname, self, is_package=True) if fullname in MOVED else None
+        if fullname in MOVED or fullname == EMPTY_PACKAGE:
+            return spec_from_loader(fullname, self, is_package=fullname == EMPTY_PACKAGE)
+        return None
 
     def exec_module(self, module: ModuleType) -> None:
-        new = MOVED[module.__name__]
-        warnings.warn(f"{module.__name__} is now {new}: write that instead.", DeprecationWarning, stacklevel=2)
-        defined = vars(import_module(new)).items()
-        vars(module).update({name: value for name, value in defined if not name.startswith("__")})
+        old = module.__name__
+        if old == EMPTY_PACKAGE:
+            return
+        if _is_import_statement(sys._getframe(1)):
+            warnings.warn(f"{old} is now {MOVED[old]}: import that instead.", DeprecationWarning, stacklevel=2)
+        new = import_module(MOVED[old])
+        vars(module).update({name: value for name, value in vars(new).items() if not name.startswith("__")})
+        for old_class, place in RENAMED.get(old, {}).items():
+            new_module, _, new_class = place.partition(":")
+            setattr(module, old_class, getattr(import_module(new_module), new_class))
+
+
+def _is_import_statement(frame: FrameType | None) -> bool:
+    """Whether code asks for the import. Otherwise a file does, when it is unpickled, and its reader cannot change that."""
+    while frame is not None and "importlib" in frame.f_code.co_filename:
+        frame = frame.f_back
+    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_NAME"
 
 
 def install() -> None:

@@ -1,8 +1,9 @@
-"""Values that change during training: the relaxation temperature, the learning rate, the entropy coefficient and its target.
+"""Schedules of values that change in training: temperature, learning rate, entropy coefficient and its target.
 
-A schedule is called with the remaining progress, which falls from 1 to 0, as in Stable-Baselines3; so it also serves
-wherever SB3 takes a schedule. By default the progress is that of the run. With ``updates=N`` it is that of the first N
-gradient steps, after which the value stays at its end; only this package keeps that clock (see :func:`value_at`).
+A schedule is called with the remaining progress, from 1 to 0, and returns the value. SB3's schedules are the same, so
+these can be passed to SB3's algorithms as well. By default the progress is that of the run. With ``updates=N`` it is
+that of the first N gradient steps, and the value stays at its end afterwards; only this package counts those, in
+:func:`value_at`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from gsac.checks import check_number, is_at_least_1
+
 Schedule = Callable[[float], float]
-"""The remaining progress, from 1 to 0 -> the value."""
+"""Maps the remaining progress, from 1 to 0, to the value."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Cosine(_FromStartToEnd):
 
 @dataclass(frozen=True)
 class Piecewise:
-    """Straight lines between points (fraction of the progress made, value); constant before and after them.
+    """Straight lines between points (fraction of the progress made, value); constant before the first and after the last.
 
     >>> schedule = Piecewise(((0.0, 1.0), (0.5, 0.4), (1.0, 0.4)))
     >>> [round(schedule(p), 3) for p in (1.0, 0.75, 0.5, 0.2)]
@@ -131,10 +134,10 @@ SCHEDULE_FORMS = (
 
 
 def value_at(schedule: Schedule, progress_remaining: float, n_updates: int) -> float:
-    """The schedule's value now.
+    """Evaluates a schedule at the current progress: of the run, or of its first ``updates`` gradient steps if it has any.
 
     :param progress_remaining: of the run, from 1 to 0
-    :param n_updates: gradient steps made so far; the clock of schedules that have ``updates`` set
+    :param n_updates: gradient steps made so far
     """
     updates = getattr(schedule, "updates", None)
     if updates is not None:
@@ -143,7 +146,7 @@ def value_at(schedule: Schedule, progress_remaining: float, n_updates: int) -> f
 
 
 def parse_schedule(text: str, name: str = "schedule") -> Schedule:
-    """The schedule that a plain string describes, for YAML files and the command line.
+    """Makes a schedule from a string, as YAML files and the command line give it.
 
     >>> parse_schedule("0.5")
     Constant(value=0.5)
@@ -152,8 +155,8 @@ def parse_schedule(text: str, name: str = "schedule") -> Schedule:
     >>> parse_schedule("piecewise:0=1,0.5=0.25")
     Piecewise(points=((0.0, 1.0), (0.5, 0.25)), updates=None)
 
-    :param name: what the value is for, to name it in the error
-    :raises ValueError: the string is not of one of the forms
+    :param name: of the argument, for the error
+    :raises ValueError: the string has none of the forms in :data:`SCHEDULE_FORMS`
     """
     kind, *values = text.strip().split(":")
     try:
@@ -175,9 +178,9 @@ def parse_schedule(text: str, name: str = "schedule") -> Schedule:
 
 
 def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedule:
-    """A schedule from whatever a user may write for one: a number, a string, or a function of the remaining progress.
+    """Makes a schedule from a number, a string, or a function of the remaining progress.
 
-    :raises ValueError: a string that describes no schedule
+    :raises ValueError: a string that :func:`parse_schedule` refuses
     :raises TypeError: none of the three
     """
     if isinstance(value, str):
@@ -193,5 +196,6 @@ def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedu
 
 
 def _check_updates(updates: int | None) -> None:
-    if updates is not None and updates < 1:
-        raise ValueError(f"updates={updates} is not a number of updates: pass 1 or more, or None for the whole run.")
+    if updates is not None:
+        allowed = "a number of at least 1, or None for the whole run"
+        check_number("updates", updates, allowed, is_at_least_1, "100_000")

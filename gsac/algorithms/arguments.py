@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import inspect
 import math
-import numbers
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any
 
-import numpy as np
-
+from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth  # noqa: F401
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES
@@ -19,8 +16,6 @@ from gsac.learning.learner import TARGETS
 
 BASELINES = ("none", "mean", "value")
 """What REINFORCE subtracts from the returns."""
-
-AT_LEAST_1 = "a whole number of at least 1"
 
 
 @dataclass(frozen=True)
@@ -133,26 +128,6 @@ def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
-    """Refuses what is not a number, or not one for which ``holds`` is true; whole numbers only if the example is one.
-
-    :raises TypeError: not a number, or not a whole one
-    :raises ValueError: a number outside of what is allowed
-    """
-    kind = numbers.Integral if isinstance(example, int) else numbers.Real
-    if isinstance(value, bool) or not isinstance(value, kind):
-        whole = "whole " if kind is numbers.Integral else ""
-        raise TypeError(f"{name}={value!r} is not a {whole}number: pass {allowed}, such as {name}={example}.")
-    if not holds(value):
-        raise ValueError(f"{name}={value!r} is out of range: pass {allowed}, such as {name}={example}.")
-
-
-def check_truth(name: str, value: Any) -> None:
-    """:raises TypeError: neither True nor False"""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name}={value!r} is no truth value: pass True or False.")
-
-
 def check_train_freq(train_freq: Any, n_envs: int) -> None:
     """What SB3 finds out in ``learn()`` only.
 
@@ -166,12 +141,3 @@ def check_train_freq(train_freq: Any, n_envs: int) -> None:
             f"train_freq={train_freq!r} counts the episodes of one environment, and there are {n_envs}: pass a number of "
             "steps, such as train_freq=16, or one environment."
         )
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """:raises ValueError: not one of the choices"""
-    choices = list(choices)
-    if value not in choices:
-        close = get_close_matches(str(value), choices, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"{name}={value!r} is unknown.{hint} Pass one of {', '.join(map(repr, choices))}.")

@@ -27,7 +27,10 @@ SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
 
 
 class Algorithm(BaseAlgorithm):
-    """Schedules from strings, checked files, a fitting number of threads. To be named before SB3's own class."""
+    """Schedules from strings, checked files, a fitting number of threads.
+
+    A subclass names it before the class of SB3 that it builds upon, whose methods this class extends.
+    """
 
     archive_members: ClassVar[tuple[str, ...]]
     """What a zip file of such a model holds at least."""

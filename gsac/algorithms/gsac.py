@@ -2,41 +2,59 @@
 
 from __future__ import annotations
 
+import io
 import math
+import pathlib
+import warnings
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
+import numpy as np
 import torch
 from stable_baselines3.common.buffers import ReplayBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.noise import ActionNoise
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.type_aliases import MaybeCallback
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.algorithms.accelerated import AcceleratedUpdates
-from gsac.algorithms.arguments import (
-    check_train_freq,
-    check_truth,
-    upgraded,
+from gsac.algorithms import masking
+from gsac.algorithms.arguments import check_train_freq, check_truth, upgraded
+from gsac.algorithms.base import Algorithm
+from gsac.algorithms.exploration import Explorer
+from gsac.algorithms.guards import ExperienceGuard
+from gsac.algorithms.parsing import (
+    check_schedule,
+    is_probability,
+    is_temperature,
+    parse_ent_coef,
+    parse_target_entropy,
 )
-from gsac.algorithms.coefficient import EntropyCoefficient
-from gsac.algorithms.exploration import Exploration
-from gsac.algorithms.guards import UPDATES_BETWEEN_CHECKS, GuardedTraining
-from gsac.algorithms.parsing import check_schedule, is_temperature
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
-from gsac.learning.learner import Learner
-from gsac.learning.metrics import RunningMean
+from gsac.learning.coefficient import EntropyCoefficient
+from gsac.learning.learner import Learner, Objective
+from gsac.learning.updates import Updates
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
 from gsac.replay.batch import Batch
+from gsac.replay.masks import all_valid
+from gsac.replay.memory import ReplayMemory
 from gsac.replay.prioritized import PrioritizedReplayBuffer
-from gsac.schedules import Schedule
+from gsac.replay.request import BufferRequest
+from gsac.schedules import Constant, Schedule
 from gsac.spaces.codec import ActionCodec
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
 
+UPDATES_BETWEEN_CHECKS = 200
+"""On a GPU, updates between two checks of the losses for NaN: a check waits for the device."""
 
-class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates):
+
+class GSAC(Algorithm, OffPolicyAlgorithm):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
@@ -120,6 +138,26 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
     critic: Critic
     critic_target: Critic
 
+    explorer: Explorer
+    """Chooses the actions in training."""
+    memory: ReplayMemory
+    """The replay buffer with its action masks."""
+    coefficient: EntropyCoefficient
+    """The weight of the entropy."""
+    learner: Learner
+    """Makes the gradient steps."""
+    updates: Updates
+    """Runs the learner on batches of the memory."""
+    guard: ExperienceGuard
+    """Checks what the environments give."""
+
+    _automatic_buffer_class: type[ReplayBuffer] | None = None
+    """The replay buffer's class if we picked it."""
+    _use_masking: bool | None = None
+    _last_masks: np.ndarray | None = None
+    """Of the observations in which the next actions are chosen, bool [n_envs, D]; None if masks are not stored."""
+    _updates_checked = 0
+
     def __init__(
         self,
         policy: str | type[GSACPolicy],
@@ -199,52 +237,106 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
             self._setup_model()
 
     def _setup_model(self) -> None:
-        if "deterministic_target" in vars(self):  # of a file that version 0.1.0 wrote
-            given = {name: vars(self).pop(name) for name in ("deterministic_target", "entropy_in_target")}
-            vars(self).update(upgraded(given))
+        self._upgrade_attributes()
         self._check_arguments()
-        self._codec = ActionCodec(self.action_space)
-        self._check_ent_coef(max_entropy=math.log(self._codec.groups.n_joint))
-        self._setup_networks_and_buffer()
-        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
-        self._fit_buffer_to_masks()
-        estimator, self._estimator_schedules = scheduled(
-            resolve_estimator(self.estimator, linear=self.critic.q_net.linear), self.device
-        )
-        if enumerates(estimator):
-            self._codec.groups.joint_actions(self.device)  # refuses too many
+        codec = ActionCodec(self.action_space)
+        learned, ent_coef = parse_ent_coef(self.ent_coef)
+        self._ent_coef_schedule = None if learned or isinstance(ent_coef, Constant) else ent_coef
+        self._target_entropy_schedule = self._parse_target_entropy(learned, codec)
 
-        self._make_ent_coef()
-        self._learner = Learner(
-            self.actor,
-            self.critic,
-            self.critic_target,
-            estimator=estimator,
-            q_aggregation=self.q_aggregation,
-            log_ent_coef=self.log_ent_coef,
-            ent_coef_optimizer=self.ent_coef_optimizer,
-            ent_coef_tensor=self.ent_coef_tensor,
-            target=self.target,
-            value_range=(self.policy.lowest_value, self.policy.highest_value) if self.bound_targets else None,
-            max_grad_norm=self.max_grad_norm,
-        )
-        self._metrics = RunningMean(self.device)
-        self._accelerate()
+        takes_n_steps = self._setup_memory(codec)
+        with warnings.catch_warnings():
+            if takes_n_steps:  # which SB3 knows of its own class only
+                warnings.filterwarnings("ignore", "`n_steps=.*is ignored")
+            super()._setup_model()
+        self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
+
+        linear = self.critic.q_net.linear
+        estimator, self._estimator_schedules = scheduled(resolve_estimator(self.estimator, linear), self.device)
+        if enumerates(estimator):
+            codec.groups.joint_actions(self.device)  # refuses too many
+        objective = Objective(estimator, self.target, self.q_aggregation, self.bound_targets, self.max_grad_norm)
+
+        self.guard = ExperienceGuard(self.observation_space)
+        self.explorer = Explorer(self.action_space, self.noise_duration)
+        self.coefficient = EntropyCoefficient(ent_coef(1.0), learned, self.lr_schedule(1), self.device)
+        self.learner = Learner(self.policy, self.coefficient, objective)
+        self.updates = Updates(self.learner, self.memory, self.acceleration, self.device)
+        # The names under which SB3 and its users look for them, and under which they stand in files.
+        self.log_ent_coef, self.ent_coef_optimizer = self.coefficient.log_value, self.coefficient.optimizer
+        self.ent_coef_tensor = self.coefficient.set_value
+
+    def _upgrade_attributes(self) -> None:
+        """Renames what a file of version 0.1.0 has given this model."""
+        mine = vars(self)
+        if "deterministic_target" in mine:
+            mine |= upgraded({name: mine.pop(name) for name in ("deterministic_target", "entropy_in_target")})
+        if "_chosen_buffer_class" in mine:
+            self._automatic_buffer_class = mine.pop("_chosen_buffer_class")
+            if self._automatic_buffer_class is self.replay_buffer_class:
+                for name in ("n_steps", "gamma"):
+                    self.replay_buffer_kwargs.pop(name, None)
 
     def _check_arguments(self) -> None:
         """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
+        self._check_shared_arguments()
         check_truth("bound_targets", self.bound_targets)
         check_train_freq(self.train_freq, self.n_envs)
-        self._check_shared_arguments()
-        self._check_exploration()
         if self.buffer_size < self.batch_size:
             raise ValueError(
                 f"buffer_size={self.buffer_size} holds less than one batch of batch_size={self.batch_size}: pass a larger "
                 "buffer, such as buffer_size=100_000, or a smaller batch."
             )
+        self._epsilon_schedule = check_schedule(
+            "epsilon", self.epsilon, "a number within [0, 1], or a schedule of such", is_probability, 0.1
+        )
         self._temperature_schedule = check_schedule(
             "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
         )
+
+    def _parse_target_entropy(self, learned: bool, codec: ActionCodec) -> Schedule | None:
+        """The target as a fraction of the greatest entropy; None where the coefficient is not learned."""
+        if learned:
+            return parse_target_entropy(self.target_entropy, math.log(codec.groups.n_joint))
+        if self.target_entropy != "auto":
+            raise ValueError(
+                f"target_entropy={self.target_entropy!r} has no effect with ent_coef={self.ent_coef!r}, which is not learned: "
+                "pass ent_coef='auto' to aim at it, or leave it out."
+            )
+        return None
+
+    def _setup_memory(self, codec: ActionCodec) -> bool:
+        """Makes the replay buffer, unless there is one. Returns whether its class takes ``n_steps`` from this model."""
+        automatic = self.replay_buffer_class is self._automatic_buffer_class
+        buffer, self.memory = self.replay_buffer, ReplayMemory(codec, self.observation_space)
+        request = BufferRequest(
+            kind=None if automatic else self.replay_buffer_class,
+            buffer_size=self.buffer_size,
+            observation_space=self.memory.mask_layout.space if self._wants_masks() else self.observation_space,
+            action_space=self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            n_steps=self.n_steps,
+            gamma=self.gamma,
+            kwargs=self.replay_buffer_kwargs,
+        )
+        request.check()
+        self._buffer_request = request.resolved(self._vec_normalize_env is not None, self.verbose)
+        self.replay_buffer_class = self._buffer_request.kind
+        self._automatic_buffer_class = self.replay_buffer_class if automatic else None
+        self.replay_buffer = self._buffer_request.build(self.env) if buffer is None else buffer
+        return automatic or self._buffer_request.takes_n_steps
+
+    @property
+    def replay_buffer(self) -> ReplayBuffer | None:
+        """The replay buffer of the memory; None before there is one. Another one may be assigned."""
+        return self.memory.buffer if "memory" in vars(self) else None
+
+    @replay_buffer.setter
+    def replay_buffer(self, buffer: ReplayBuffer | None) -> None:
+        if "memory" in vars(self):  # SB3's constructor assigns None before there is one
+            self.memory.buffer = buffer
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.
@@ -253,49 +345,32 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         them. Otherwise nothing is read.
         """
         self.policy.set_training_mode(True)
-        self._update_learning_rate(self._optimizers)
-        self._learner.tau.fill_(self.tau)
-        update = self._accelerated()
+        self._update_learning_rate(self.learner.optimizers)
+        self.learner.tau.fill_(self.tau)
+        self.updates.prepare(self.gamma, self._vec_normalize_env)
 
         for _ in range(gradient_steps):
-            self._update_schedules()
+            self._follow_schedules()
             self._n_updates += 1
-            update(batch_size, self._n_updates % self.target_update_interval == 0)
+            self.updates.run(batch_size, track_targets=self._n_updates % self.target_update_interval == 0)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.check_losses(every=1 if self.device.type == "cpu" else UPDATES_BETWEEN_CHECKS)
 
-    def _update(self, batch_size: int, track_targets: bool) -> None:
-        """One update, from the replay buffer to the metrics. This is what a graph captures."""
-        samples = self._sample_transitions(batch_size)
-        batch = Batch.from_replay(samples, self._codec, self.gamma, self._stored_masks)
-        self._metrics.add(self._learner.step(batch, track_targets))
-        if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
-            assert self._learner.td_errors is not None
-            self.replay_buffer.update_priorities(samples.indices, self._learner.td_errors.cpu().numpy())
-
-    def sample_batch(self, batch_size: int) -> Batch:
-        """Transitions from the replay buffer, as an update sees them."""
-        return Batch.from_replay(self._sample_transitions(batch_size), self._codec, self.gamma, self._stored_masks)
-
-    def _sample_transitions(self, batch_size: int) -> Any:
-        """As the buffer gives them."""
-        assert self.replay_buffer is not None
-        normaliser = self._vec_normalize_env
-        if self._stored_masks is not None:
-            normaliser = self._stored_masks.normaliser(normaliser)
-        return self.replay_buffer.sample(batch_size, env=normaliser)
-
-    def _update_schedules(self) -> None:
+    def _follow_schedules(self) -> None:
+        """Sets everything that changes over time to its value for the next update."""
         temperature = self._value_at(self._temperature_schedule)
         if not is_temperature(temperature):
             raise ValueError(
                 f"temperature={self.temperature!r} became {temperature!r} after {self._n_updates} updates: it must "
                 "stay above 0. Let the schedule end above 0, such as temperature='linear:1:0.1'."
             )
-        self._learner.temperature.fill_(temperature)
+        self.learner.temperature.fill_(temperature)
         self.logger.record("train/temperature", temperature)
-        self._update_ent_coef(self._learner.target_fraction)
+        if self._target_entropy_schedule is not None:
+            self.coefficient.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
+        if self._ent_coef_schedule is not None and self.coefficient.set_value is not None:
+            self.coefficient.set_value.fill_(self._value_at(self._ent_coef_schedule))
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -303,6 +378,26 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
         if isinstance(self.replay_buffer, PrioritizedReplayBuffer):
             self.replay_buffer.beta = self._value_at(self.replay_buffer.beta_schedule)
             self.logger.record("train/beta", self.replay_buffer.beta)
+
+    def check_losses(self, every: int = 1) -> None:
+        """Checks that all losses since the last log are finite, if so many updates were made since the last check.
+
+        :raises ValueError: a loss became NaN or infinite, and so did the weights
+        """
+        if self._n_updates - self._updates_checked < every:
+            return
+        not_finite = self.updates.metrics.not_finite()
+        if not_finite:
+            raise ValueError(
+                f"{' and '.join(not_finite)} became infinite or not a number between the updates "
+                f"{self._updates_checked} and {self._n_updates}, at step {self.num_timesteps}, and so did the weights. "
+                "Go on from the last checkpoint with a lower learning_rate, or with smaller rewards."
+            )
+        self._updates_checked = self._n_updates
+
+    def sample_batch(self, batch_size: int) -> Batch:
+        """Transitions from the replay buffer, as an update sees them."""
+        return self.memory.sample(batch_size, self.gamma, self._vec_normalize_env).batch
 
     def learn(
         self: SelfGSAC,
@@ -327,10 +422,107 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
                 total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar
             )
 
+    def _setup_learn(
+        self,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        reset_num_timesteps: bool = True,
+        tb_log_name: str = "run",
+        progress_bar: bool = False,
+    ) -> tuple[int, BaseCallback]:
+        if self.env is None:
+            raise ValueError(
+                "learn() needs an environment, and this model has none: pass one to load(..., env=env), or call "
+                "set_env(env) first."
+            )
+        if self._use_masking and not masking.supports_masks(self.env):
+            raise ValueError(
+                "use_masking=True needs an environment with a method action_masks(), and this one has none: add the "
+                "method, wrap it in one that has it, or leave use_masking out."
+            )
+        if self._wants_masks():
+            self.memory.make_room_for_masks(self._empty_buffer_with_masks)
+        if reset_num_timesteps or self._last_obs is None:
+            self.explorer.restart()
+        with self.guard.shapes_must_fit(self.num_timesteps):
+            ready = super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
+        assert self._last_obs is not None
+        self.guard.check_observation(self.num_timesteps, self._last_obs)
+        self._last_masks = self._current_masks() if self.memory.stores_masks else None
+        return ready
+
+    def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
+        """As SB3's, with a clear error where the environment's observations do not fit their space.
+
+        :raises ValueError: an observation of another shape
+        """
+        with self.guard.shapes_must_fit(self.num_timesteps + env.num_envs):
+            return super().collect_rollouts(env, *args, **kwargs)
+
+    def _sample_action(
+        self, learning_starts: int, action_noise: ActionNoise | None = None, n_envs: int = 1
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if self.num_timesteps < learning_starts:
+            actions = self.explorer.uniform(n_envs, self._last_masks)
+        else:
+            epsilon = None
+            if self.epsilon != 0:
+                epsilon = self._value_at(self._epsilon_schedule)
+                self.logger.record("rollout/epsilon", epsilon)
+            assert self._last_obs is not None
+            actions = self.explorer.act(self.policy, self._last_obs, n_envs, self._last_masks, epsilon)
+        return actions, actions
+
+    def _store_transition(
+        self,
+        replay_buffer: ReplayBuffer,
+        buffer_action: np.ndarray,
+        new_obs: np.ndarray | dict[str, np.ndarray],
+        reward: np.ndarray,
+        dones: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> None:
+        self.guard.check_transition(self.num_timesteps, new_obs, reward, dones, infos)
+        self.explorer.observe(dones)
+        if self.memory.stores_masks:
+            assert self._last_masks is not None
+            masks, self._last_masks = self._last_masks, self._current_masks()
+            next_masks = masking.masks_of_next_states(self._last_masks, dones, infos, self.memory.codec)
+            replay_buffer = self.memory.writer(replay_buffer, masks, next_masks)
+        super()._store_transition(replay_buffer, buffer_action, new_obs, reward, dones, infos)
+
+    def _wants_masks(self) -> bool:
+        return self.env is not None and masking.supports_masks(self.env) and self._use_masking is not False
+
+    def _current_masks(self) -> np.ndarray:
+        """Of the environments' current states, bool [n_envs, D]; all True where masks are ignored or there are none."""
+        assert self.env is not None
+        if not self._wants_masks():
+            return all_valid(self.n_envs, self.memory.codec.groups.flat_size)
+        return masking.current_masks(self.env, self.memory.codec, self.num_timesteps)
+
+    def _empty_buffer_with_masks(self) -> ReplayBuffer:
+        return replace(self._buffer_request, observation_space=self.memory.mask_layout.space).build(self.env)
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: tuple[np.ndarray, ...] | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
+        """The action in a state: sampled, or the most probable one if ``deterministic``. In the space's own numbers.
+
+        :param action_masks: what is allowed, bool [D], or [n, D] for n observations; everything if None
+        :raises ValueError: masks of another shape, or one that allows nothing
+        """
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
     def dump_logs(self) -> None:
         """Writes the log. The losses' means since the last time are read from the device here, and only here."""
         self.check_losses()
-        means = self._metrics.pop()
+        means = self.updates.metrics.pop()
         if self.log_ent_coef is None:
             means.pop("ent_coef_loss", None)
             means.pop("target_entropy", None)
@@ -340,21 +532,43 @@ class GSAC(GuardedTraining, Exploration, EntropyCoefficient, AcceleratedUpdates)
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
 
+    @classmethod
+    def load(cls: type[SelfGSAC], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> SelfGSAC:
+        """See :meth:`gsac.algorithms.base.Algorithm.load`.
+
+        :raises ValueError: besides, an ``ent_coef`` among the arguments that is learned where the file's is not, or the
+            other way round
+        """
+        if "ent_coef" in kwargs:
+            learned, _ = parse_ent_coef(kwargs["ent_coef"])
+            _, parameters, _ = load_from_zip_file(cls._checked(path), device="cpu", load_data=False)
+            was_learned = "ent_coef_optimizer" in parameters
+            if learned != was_learned:
+                was, is_ = ("learned" if each else "not learned" for each in (was_learned, learned))
+                raise ValueError(
+                    f"The model's entropy coefficient was {was}, and with ent_coef={kwargs['ent_coef']!r} it is {is_}, which "
+                    f"load() cannot change: use save_weights() and {cls.__name__}.from_weights(path, ent_coef=...)."
+                )
+        return super().load(path, *args, **kwargs)
+
+    def _constructor_arguments(self) -> dict[str, Any]:
+        arguments = super()._constructor_arguments()
+        if self._automatic_buffer_class is not None:
+            arguments["replay_buffer_class"] = None
+        return arguments
+
     def _excluded_save_params(self) -> list[str]:
-        return [
-            *super()._excluded_save_params(),
+        held = ["explorer", "memory", "coefficient", "learner", "updates", "guard"]
+        derived = [
             "actor",
             "critic",
             "critic_target",
-            "_codec",
-            "_learner",
-            "_metrics",
-            "_captured",
-            "_stored_masks",
-            "_last_masks",
-            "_estimator_schedules",
             "ent_coef_tensor",
+            "_estimator_schedules",
+            "_buffer_request",
+            "_last_masks",
         ]
+        return [*super()._excluded_save_params(), *held, *derived]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         state_dicts = ["policy", "actor.optimizer", "critic.optimizer"]

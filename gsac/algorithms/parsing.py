@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from gsac.learning.learner import LOG_ENT_COEF_RANGE
+from gsac.learning.coefficient import LOG_ENT_COEF_RANGE
 from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
 
 DEFAULT_TARGET = Linear(0.8, 0.2)

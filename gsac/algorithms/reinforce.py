@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from gsac.algorithms.arguments import check_number, check_truth
 from gsac.algorithms.base import Algorithm, check_learning_rate
-from gsac.algorithms.guards import GuardedExperience
+from gsac.algorithms.guards import ExperienceGuard
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
 from gsac.networks.small_cnn import fitting_extractor
@@ -39,7 +39,7 @@ ENDLESS_EPISODE = 100_000
 """Steps after which an episode that outlasts the run is given up."""
 
 
-class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
+class REINFORCE(Algorithm, OnPolicyAlgorithm):
     """REINFORCE for ``Box``, ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
     Each update follows the gradient of E[(G_t - baseline) * log pi(a_t|s_t)], estimated from whole episodes, by one
@@ -166,6 +166,7 @@ class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
         self.policy.optimizer = self._make_optimizer(policy_parameters, self.lr_schedule)
         self.value_optimizer = self._make_optimizer(value_parameters, self._value_learning_rate_schedule)
         self.rollout_buffer = Episodes(self.episodes_per_update, self.n_envs)
+        self.guard = ExperienceGuard(self.observation_space)
         self._maybe_recommend_cpu()
 
     def _check_arguments(self) -> None:
@@ -227,8 +228,8 @@ class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
                 actions = self.policy.get_distribution(observations).get_actions().cpu().numpy()
             new_obs, rewards, dones, infos = env.step(self._to_env(actions))
             self.num_timesteps += env.num_envs
-            self._check_finite("a reward", rewards)
-            self._check_observation(new_obs)  # type: ignore[arg-type]  # no tuples of arrays
+            self.guard.check_rewards(self.num_timesteps, rewards)
+            self.guard.check_observation(self.num_timesteps, new_obs)  # type: ignore[arg-type]  # no tuples of arrays
 
             callback.update_locals(locals())
             if not callback.on_step():
@@ -346,6 +347,9 @@ class REINFORCE(GuardedExperience, Algorithm, OnPolicyAlgorithm):
                 reset_num_timesteps,
                 progress_bar,
             )
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "guard"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer", "value_optimizer"], []

@@ -78,7 +78,7 @@ def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = No
     :param samples: gradients to be measured, at least 2
     :param batch_size: transitions; those of an update if None
     """
-    return measure_gradients(model, [model._learner.estimator], samples, batch_size)[0]
+    return measure_gradients(model, [model.learner.objective.estimator], samples, batch_size)[0]
 
 
 def measure_gradients(
@@ -89,7 +89,7 @@ def measure_gradients(
     :param samples: gradients to be measured of each, at least 2
     :param batch_size: transitions from the replay buffer; those of an update if None
     """
-    learner = model._learner
+    learner = model.learner
     model.policy.set_training_mode(False)
     with _generators_kept(model.device):
         batch = model.sample_batch(batch_size or model.batch_size)

@@ -1,4 +1,4 @@
-"""Wrappers that give an environment actions with classes, wrappers by their names, and what is told of their episodes."""
+"""Wrappers that discretise actions and report episodes, and a function that applies wrappers named in plain data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from gymnasium.utils import RecordConstructorArgs
 from stable_baselines3.common.env_util import unwrap_wrapper
 from stable_baselines3.common.monitor import Monitor
 
-LONG = 10_000
-"""Steps of an episode that make one ask whether it ends."""
+from gsac.checks import check_number
+
+WARN_AFTER_STEPS = 10_000
+"""The length of an episode without a limit at which a warning says that it may never end."""
 
 EXAMPLE = '[{"gsac.envs.wrappers.DiscretizeAction": {"bins": 7}}]'
 
@@ -24,10 +26,10 @@ EXAMPLE = '[{"gsac.envs.wrappers.DiscretizeAction": {"bins": 7}}]'
 class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
     """Cuts each entry of a bounded ``Box`` action into evenly spaced values, both ends included.
 
-    The new space is ``MultiDiscrete``, with one choice for each entry, also where there is only one. With an odd number
-    of bins the middle is among the values, which is often the action that does nothing. A ``Box`` of several dimensions
-    is read row by row. (``gymnasium.wrappers.DiscretizeAction`` takes the middles of intervals, which never reach the
-    ends.) Tang & Agrawal 2020, https://arxiv.org/abs/1901.10500
+    The new space is ``MultiDiscrete`` with one choice for each entry, also if there is only one. An odd number of bins
+    includes the middle, often the action that does nothing. A ``Box`` of several dimensions is flattened row by row.
+    (``gymnasium.wrappers.DiscretizeAction`` takes the middles of intervals, which never reach the ends.)
+    Tang & Agrawal 2020, https://arxiv.org/abs/1901.10500
 
     >>> env = DiscretizeAction(gymnasium.make("Pendulum-v1"), bins=5)
     >>> env.action_space, env.values[0].tolist()
@@ -35,10 +37,11 @@ class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
     >>> env.action([4]), env.reverse_action([0.6])
     (array([2.], dtype=float32), array([3]))
 
-    :param env: with a ``Box`` of bounded fractional numbers as its action space
-    :param bins: how many values, at least 2: one number, or one for each entry
-    :raises TypeError: another action space, or a number of bins that is not a whole one
-    :raises ValueError: an entry without bounds, or a number of bins below 2, or not one for each entry
+    :param env: with a bounded ``Box`` of floats as its action space
+    :param bins: how many values, at least 2: one number for all entries, or one for each. More are finer and slower to
+        learn
+    :raises TypeError: another action space, or bins that are not whole numbers
+    :raises ValueError: an entry without bounds, bins below 2, or not one number for each entry
     """
 
     def __init__(self, env: gymnasium.Env, bins: int | Sequence[int]) -> None:
@@ -61,13 +64,13 @@ class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
         gymnasium.ActionWrapper.__init__(self, env)
         self.action_space = spaces.MultiDiscrete(numbers)
         self.values = tuple(_evenly_spaced(*entry) for entry in zip(low, high, numbers, strict=True))
-        """What each class of each entry stands for, in the ``Box``'s own type."""
+        """The value of each class, an array for each entry, in the ``Box``'s type."""
         self._box = box
 
     def action(self, action: Any) -> np.ndarray:
         """Classes, int [n] -> the ``Box``'s action
 
-        :raises ValueError: not such classes
+        :raises ValueError: not an action of :attr:`action_space`
         """
         if not self.action_space.contains(action):
             raise ValueError(
@@ -77,30 +80,27 @@ class DiscretizeAction(gymnasium.ActionWrapper, RecordConstructorArgs):
         return np.array(chosen, self._box.dtype).reshape(self._box.shape)
 
     def reverse_action(self, action: Any) -> np.ndarray:
-        """The ``Box``'s action -> the classes nearest to it, int64 [n]. Outside of the bounds, the ends are nearest."""
+        """The ``Box``'s action -> the classes with the nearest values, int64 [n]; beyond the bounds the first or last."""
         entries = np.reshape(action, len(self.values)).astype(float)
         return np.array([np.abs(values - x).argmin() for values, x in zip(self.values, entries, strict=True)])
 
 
 def _numbers_of_bins(bins: int | Sequence[int], shape: tuple[int, ...], n: int) -> list[int]:
-    """One for each of the ``n`` entries."""
+    """The number of bins of each of the ``n`` entries."""
     numbers: list[Any] = list(bins) if isinstance(bins, Sequence | np.ndarray) and np.ndim(bins) > 0 else [bins] * n
-    if any(isinstance(number, bool) or not isinstance(number, int | np.integer) for number in numbers):
-        raise TypeError(
-            f"bins={bins!r} is not a number of values: pass a whole number, or one for each entry, such as bins=7."
-        )
     if len(numbers) != n:
         raise ValueError(
             f"bins={bins!r} has {len(numbers)} numbers, and an action of the shape {shape} has {n} entries: pass one "
             "number for each, or one for all, such as bins=7."
         )
-    if any(number < 2 for number in numbers):
-        raise ValueError(f"bins={bins!r} leaves nothing to choose: pass at least 2, both ends, such as bins=7.")
+    for i, number in enumerate(numbers):
+        name = f"bins[{i}]" if number is not bins else "bins"
+        check_number(name, number, "a whole number of at least 2, both ends", lambda number: number >= 2, 7)
     return [int(number) for number in numbers]
 
 
 def _evenly_spaced(low: np.floating, high: np.floating, number: int) -> np.ndarray:
-    """``number`` values from ``low`` to ``high`` in their type: [number]. Ends and middle are exact."""
+    """``number`` values from ``low`` to ``high`` in their type, with exact ends and middle. [number]"""
     middle, half = float(low) / 2 + float(high) / 2, float(high) / 2 - float(low) / 2
     from_the_middle = np.arange(1 - number, number, 2) / (number - 1)
     values = (middle + half * from_the_middle).astype(low.dtype)
@@ -108,16 +108,16 @@ def _evenly_spaced(low: np.floating, high: np.floating, number: int) -> np.ndarr
     return values
 
 
-class ToldEpisodes(gymnasium.Wrapper):
-    """Tells of every episode's return, also of one that a wrapper ends before the environment does, and of one without an end.
+class EpisodeStatistics(gymnasium.Wrapper):
+    """Writes ``info["episode"]`` also for episodes that a wrapper truncates, and warns of an episode that may not end.
 
-    SB3's ``Monitor`` tells of an episode by ``info["episode"]`` when the environment ends it. It is below the wrappers, so that
-    its returns are the environment's own; but it does not see that, say, a ``TimeLimit`` above it cut an episode off, and
-    ``evaluate_policy``, which counts the episodes it is told of, would wait for one forever. It does so, too, where nothing
-    limits an episode and the policy goes nowhere; a warning says that after ``LONG`` steps, once.
+    SB3's ``Monitor`` writes it when the environment ends an episode. It stands below the wrappers, so that returns are the
+    environment's own, and does not see that a wrapper above it, such as a ``TimeLimit``, truncates an episode;
+    ``evaluate_policy``, which counts episodes by ``info["episode"]``, would then wait forever. The same happens if nothing
+    limits an episode and the policy never ends it, so a warning says so once, after :data:`WARN_AFTER_STEPS` steps.
 
-    :param env: in a ``Monitor``, and perhaps in wrappers around that
-    :raises ValueError: no ``Monitor``
+    :param env: a ``Monitor``, perhaps in other wrappers
+    :raises ValueError: there is no ``Monitor``
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
@@ -129,17 +129,21 @@ class ToldEpisodes(gymnasium.Wrapper):
         self._warned = False
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """As the environment, with ``info["episode"]`` at the end of each episode: its return, length and seconds."""
+        """Takes a step; at the end of each episode ``info["episode"]`` has its return, length and seconds."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         rewards = self._monitor.rewards
         if (terminated or truncated) and "episode" not in info:
             seconds = time.time() - self._monitor.t_start
             info["episode"] = {"r": round(sum(rewards), 6), "l": len(rewards), "t": round(seconds, 6)}
-        if len(rewards) == LONG and not self._warned and (self.spec is None or self.spec.max_episode_steps is None):
+        if (
+            len(rewards) == WARN_AFTER_STEPS
+            and not self._warned
+            and (self.spec is None or self.spec.max_episode_steps is None)
+        ):
             self._warned = True
             warnings.warn(
-                f"An episode of {self.spec.id if self.spec else self.unwrapped} has gone on for {LONG:,} steps, and nothing limits "
-                "it. An evaluation waits for the ends of episodes, and may never be done. To limit them, wrap the environment in "
+                f"An episode of {self.spec.id if self.spec else self.unwrapped} has gone on for {WARN_AFTER_STEPS:,} steps, and nothing limits "
+                "it. An evaluation waits until its episodes end, and may never be done. To limit them, wrap the environment in "
                 "gymnasium.wrappers.TimeLimit, in gsac train "
                 """--env-wrapper '{"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1000}}'.""",
                 stacklevel=2,
@@ -148,20 +152,20 @@ class ToldEpisodes(gymnasium.Wrapper):
 
 
 def wrap(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:
-    """The environment in wrappers that plain data name, the first innermost.
+    """Applies the wrappers that plain data name, the first one innermost.
 
-    :param wrappers: in the form of ``env_wrapper`` in RL Baselines3 Zoo: a name ``"module.Class"``, a dictionary of it
-        with the constructor's arguments, a list of such, or None
-    :raises ValueError: another form, or a name that is not a wrapper's
-    :raises Exception: whatever a wrapper raises itself
+    :param wrappers: as ``env_wrapper`` in RL Baselines3 Zoo: a name ``"module.Class"``, a dictionary from the name to
+        the constructor's arguments, a list of such, or None
+    :raises ValueError: another form, or a name that does not belong to a wrapper
+    :raises Exception: what a wrapper's constructor raises
     """
-    for name, arguments in _named(wrappers):
+    for name, arguments in _names_and_arguments(wrappers):
         env = _wrapper_class(name)(env, **arguments)
     return env
 
 
-def _named(wrappers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The names, each with its arguments."""
+def _names_and_arguments(wrappers: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name of each wrapper, and the arguments of its constructor."""
     for wrapper in [] if wrappers is None else wrappers if isinstance(wrappers, list) else [wrappers]:
         if isinstance(wrapper, str):
             yield wrapper, {}

@@ -1,20 +1,20 @@
-"""Floor 1: estimators of the gradient of E_{a~pi}[q(a)] with respect to the policy's logits.
+"""Estimators of the gradient of E_{a~pi}[q(a)] with respect to the policy's logits. No networks and no updates.
 
-To add one, write a function of the signature of :class:`~gsac.estimators.base.Estimator`, or a frozen dataclass if it
-has settings, and give it a line in :data:`ESTIMATORS`; the command line, the benchmarks and the parametrised tests pick
-it up from there.
+To add one, write a function with the signature of :class:`~gsac.estimators.base.Estimator`, or a frozen dataclass with
+such a ``__call__`` if it has settings, and add a line to :data:`ESTIMATORS`, which the command line, the benchmarks and
+the parametrised tests read.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass, replace
-from difflib import get_close_matches
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from gsac.checks import did_you_mean
 from gsac.estimators.base import ActionValue, Estimator
 from gsac.estimators.exact import expected, local_expectation
 from gsac.estimators.pathwise import GumbelRao, gumbel_softmax, reinmax, straight_through, straight_through_gumbel
@@ -49,16 +49,17 @@ ESTIMATORS: dict[str, Estimator] = {
 
 
 def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
-    """The estimator of that name, or the callable itself; for ``"auto"`` the one that suits the critics.
+    """Looks up an estimator by its name and sets its settings; ``"auto"`` is the one that suits the critics.
 
-    Where they are linear in each choice, straight-through is unbiased. Elsewhere their gradient at a sampled corner
-    misleads, while relaxed samples average it over the inside.
+    ``"auto"`` is straight-through if the critics are linear in each group's action, where it is unbiased. Otherwise it
+    is Gumbel-Softmax: the critics' gradient at a one-hot says little about the other classes, and relaxed samples
+    average it over the inside of the simplex.
 
     >>> resolve_estimator("rloo:samples=8", linear=True)
     RLOO(samples=8)
 
-    :param estimator: a name may be followed by settings, as in ``"gumbel_rao:samples=32"`` or
-        ``"mixed:rho=linear:1:0"``
+    :param estimator: a name, perhaps with settings, as in ``"gumbel_rao:samples=32"`` or ``"mixed:rho=linear:1:0"``; or
+        a callable, which is returned as it is
     :param linear: whether the critics are linear in each group's action
     :raises ValueError: no estimator has this name or these settings
     :raises TypeError: neither a name nor a callable
@@ -69,9 +70,7 @@ def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
             return straight_through if linear else gumbel_softmax
         name, _, settings = estimator.partition(":")
         if name not in ESTIMATORS:
-            close = get_close_matches(name, ESTIMATORS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"estimator={estimator!r} is unknown.{hint} Pass {names}")
+            raise ValueError(f"estimator={estimator!r} is unknown.{did_you_mean(name, ESTIMATORS)} Pass {names}")
         return _configured(estimator, ESTIMATORS[name], settings) if settings else ESTIMATORS[name]
     if not callable(estimator):
         raise TypeError(f"estimator={estimator!r} is neither a name nor a function. Pass {names}")
@@ -79,11 +78,9 @@ def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
 
 
 def scheduled(estimator: Estimator, device: torch.device) -> tuple[Estimator, dict[str, tuple[Schedule, Tensor]]]:
-    """The estimator with a 0-d tensor in the place of each setting that changes over time, and the tensors' schedules.
+    """Replaces each setting that is a schedule by a 0-d tensor, which the caller fills as training proceeds.
 
-    Whoever knows the progress fills the tensors in place.
-
-    :return: the estimator, and for each such setting its schedule and its tensor
+    :return: the estimator with tensors, and for each such setting by name its schedule and its tensor
     """
     if not is_dataclass(estimator):
         return estimator, {}
@@ -96,12 +93,12 @@ def scheduled(estimator: Estimator, device: torch.device) -> tuple[Estimator, di
 
 
 def enumerates(estimator: Estimator) -> bool:
-    """Whether it evaluates every joint action, and so is bound to small spaces."""
+    """Whether it evaluates every joint action, which only small action spaces allow."""
     return estimator is expected or (isinstance(estimator, Reinforce) and estimator.baseline == "exact")
 
 
 def _configured(text: str, estimator: Estimator, settings: str) -> Estimator:
-    """The estimator with settings as a string gives them: ``"a=1,b=x"``."""
+    """Sets the settings of an estimator that a string gives: ``"a=1,b=x"``."""
     known: dict[str, Any] = {}
     if is_dataclass(estimator):
         known = {setting.name: getattr(estimator, setting.name) for setting in fields(estimator)}

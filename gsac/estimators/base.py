@@ -1,4 +1,4 @@
-"""The seam between the policy and the critics: what an estimator of the actor's gradient is."""
+"""The interface of an estimator of the actor's gradient: it sees the policy and q, the value of an action."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.groups import Groups
 
 ActionValue = Callable[[Tensor], Tensor]
-"""q: the value of actions at a fixed batch of states. [..., B, D] (one-hot or relaxed) -> [..., B]
+"""q: the value of actions at a fixed batch of states. One-hot or relaxed [..., B, D] -> [..., B]
 
-It may have methods ``neighbours`` and ``joint`` that do what :func:`neighbours` and :func:`joint` do, if it knows a
-shorter way.
+It may have methods ``neighbours`` and ``joint``, which :func:`neighbours` and :func:`joint` then call because they cost
+less than one evaluation for each action.
 """
 
 
 class Estimator(Protocol):
-    """A function of this signature, or a frozen dataclass with it where there are knobs to set."""
+    """A function with this signature, or a frozen dataclass with such a ``__call__`` if it has settings."""
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-        """[B] values whose gradient with respect to the policy's logits estimates that of E_{a~pi}[q(a)].
+        """Returns values [B] whose gradient with respect to the policy's logits estimates that of E_{a~pi}[q(a)].
 
         :param policy: logits [B, D]
         :param q: the critics' value of an action, differentiable in the action
@@ -32,30 +32,21 @@ class Estimator(Protocol):
         ...
 
 
-def check_samples(samples: int, least: int, example: str) -> None:
-    """:raises ValueError: not a whole number, or below ``least``"""
-    if isinstance(samples, bool) or not isinstance(samples, int):
-        raise ValueError(f"samples={samples!r} is not a whole number: pass {least} or more, such as {example}.")
-    if samples < least:
-        why = "leaves none for the baseline" if least == 2 else "is out of range"
-        raise ValueError(f"samples={samples} {why}: pass {least} or more, such as {example}.")
-
-
 def neighbours(q: ActionValue, action: Tensor, groups: Groups) -> Tensor:
-    """The value of ``action`` with one group's choice changed to each of its classes in turn, without a gradient.
+    """The values of ``action`` with one group's class replaced, for each class of each group; without a gradient.
 
-    Column d holds q of the action that takes class d in d's group and is ``action`` in all others. One-hot
-    [..., B, D] -> [..., B, D]
+    Column d of the result is the value of the action that takes column d in d's group and equals ``action`` in all
+    others. One-hot [..., B, D] -> [..., B, D]
     """
     with torch.no_grad():
-        shorter = getattr(q, "neighbours", None)
-        values: Tensor = shorter(action) if shorter else q(groups.neighbours(action)).movedim(0, -1)
+        cheaper = getattr(q, "neighbours", None)
+        values: Tensor = cheaper(action) if cheaper else q(groups.neighbours(action)).movedim(0, -1)
     return values
 
 
 def joint(q: ActionValue, policy: FactorisedCategorical) -> Tensor:
-    """The value of every joint action in each state, without a gradient. [N, B], as ``policy.joint_probs()``"""
+    """The value of every joint action at each state, without a gradient. [N, B], in the order of ``policy.joint_probs()``"""
     with torch.no_grad():
-        shorter = getattr(q, "joint", None)
-        values: Tensor = shorter(policy.groups.joint_actions(policy.logits.device)) if shorter else q(policy.joint()[0])
+        cheaper = getattr(q, "joint", None)
+        values: Tensor = cheaper(policy.groups.joint_actions(policy.logits.device)) if cheaper else q(policy.joint()[0])
     return values

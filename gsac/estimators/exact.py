@@ -1,4 +1,4 @@
-"""Estimators that sum over classes instead of sampling them, and never differentiate the critic."""
+"""Estimators that sum over classes instead of sampling them. No gradient passes through the critic."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gsac.functional.relaxation import straight_through
 def expected(policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
     """The sum over all joint actions of pi(a) q(a). [B]
 
-    Bias: none. Variance: none. Cost: prod K_g evaluations, which rules it out for large factorised spaces. Ignores
+    Bias: none. Variance: none. Cost: N = prod K_g evaluations, too many for large factorised spaces. Ignores
     ``temperature``. Christodoulou 2019, https://arxiv.org/abs/1910.07207
     """
     return (policy.joint_probs() * joint(q, policy)).sum(0)
 
 
 def local_expectation(policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-    """Each group summed over its classes, the other groups sampled. [B]
+    """Sums over the classes of each group in turn, with the other groups sampled. [B]
 
-    Bias: none. Variance: none for a single group, where it is :func:`expected`; else that of the other groups' choices
-    alone. Cost: q at sum K_g neighbours of one sample; critics whose first layer is linear in the action need far less
-    than so many passes. Ignores ``temperature``. Titsias & Lazaro-Gredilla 2015, https://arxiv.org/abs/1503.01494
+    Bias: none. Variance: for one group none, where it is :func:`expected`; for several, that of the other groups' sampled
+    classes. Cost: q at the D = sum K_g neighbours of one sample; this package's critics need less than a pass for each.
+    Ignores ``temperature``. Titsias & Lazaro-Gredilla 2015, https://arxiv.org/abs/1503.01494
     """
     action = policy.sample()
     values = neighbours(q, action, policy.groups)

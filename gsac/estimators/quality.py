@@ -1,4 +1,4 @@
-"""How good an estimator is: its bias, its noise, and what both do to the direction of a step."""
+"""Measures an estimator's gradients: bias, variance, and the angle to the true gradient."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from torch.nn.functional import cosine_similarity
 
 
 class GradientQuality(NamedTuple):
-    """Relative to the norm of the true gradient g, and so without a unit."""
+    """Measures relative to the norm of the true gradient g, without a unit."""
 
     relative_bias: float
-    """||E[estimate] - g|| / ||g||. The part that the measurement's own noise adds is subtracted."""
+    """||E[estimate] - g|| / ||g||, with the part subtracted that the noise of the two means adds."""
     relative_std: float
     """sqrt(trace of the estimates' covariance) / ||g||"""
     cosine: float
-    """Of the angle between an estimate and g, averaged over estimates: how much of a step goes where it should."""
+    """Cosine of the angle between an estimate and g, averaged over estimates; 1 if every step has the right direction."""
     snr: float
-    """Signal-to-noise ratio, ||E[estimate]|| / sqrt(trace of the covariance); infinite without noise"""
+    """Signal-to-noise ratio ||E[estimate]|| / sqrt(trace of the covariance); infinite without noise."""
 
     def rmse(self, batch_size: int) -> float:
-        """The relative root mean square error of the mean of ``batch_size`` estimates: only the noise averages out."""
+        """The relative root mean square error of the mean of ``batch_size`` estimates; averaging leaves the bias as it is."""
         return math.sqrt(self.relative_bias**2 + self.relative_std**2 / batch_size)
 
 
 def gradient_quality(estimates: Tensor, reference: Tensor) -> GradientQuality:
-    """Compares independent estimates of a gradient with what they should be.
+    """Compares independent estimates of a gradient with the true gradient.
 
-    :param estimates: [S, P], at least two
-    :param reference: [R, P]: the true gradient, R = 1; or independent unbiased estimates of it, R >= 2
+    :param estimates: S estimates of P numbers, S at least 2, [S, P]
+    :param reference: the true gradient [1, P], or independent unbiased estimates of it [R, P]
     """
     estimates, reference = estimates.double(), reference.double()
     variance = estimates.var(0).sum()
@@ -43,4 +43,4 @@ def gradient_quality(estimates: Tensor, reference: Tensor) -> GradientQuality:
     signal = (mean.square().sum() - mean_noise).clamp_min(0).sqrt()
     std = variance.sqrt()
     cosine = cosine_similarity(estimates, true.expand_as(estimates), dim=-1).mean()
-    return GradientQuality(*((value.item()) for value in (bias / norm, std / norm, cosine, signal / std)))
+    return GradientQuality(*(value.item() for value in (bias / norm, std / norm, cosine, signal / std)))

@@ -1,4 +1,4 @@
-"""Estimators by the score function: the critic's value weighs grad log pi, and is never differentiated."""
+"""Score-function estimators: grad log pi(a), weighted by the critic's value. No gradient passes through the critic."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gsac.estimators.base import ActionValue, check_samples, joint
+from gsac.checks import check_choice, check_number
+from gsac.estimators.base import ActionValue, joint
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.losses import policy_gradient
 from gsac.functional.relaxation import straight_through
@@ -21,23 +22,22 @@ BASELINES = ("none", "sample", "exact")
 class Reinforce:
     """(q(a) - b) grad log pi(a), at one sample. [B]
 
-    Bias: none. Variance: high, and without a baseline it grows with the square of q's mean. Cost: one evaluation, and
-    that of the baseline: 1 for ``"sample"``, prod K_g for ``"exact"``. Ignores the temperature.
+    Bias: none. Variance: high; without a baseline it grows with the square of q's mean. Cost: one evaluation, and for
+    the baseline one more (``"sample"``) or prod K_g more (``"exact"``). Ignores the temperature.
     Williams 1992, https://doi.org/10.1007/BF00992696
 
     :param baseline: b: ``"none"``, ``"sample"`` for q at an independent sample, ``"exact"`` for the mean of q under the
         policy
+    :raises ValueError: another baseline
     """
 
     baseline: str = "sample"
 
     def __post_init__(self) -> None:
-        if self.baseline not in BASELINES:
-            names = ", ".join(map(repr, BASELINES))
-            raise ValueError(f"baseline={self.baseline!r} is unknown: pass one of {names}.")
+        check_choice("baseline", self.baseline, BASELINES)
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-        """As every estimator."""
+        """See :class:`gsac.estimators.base.Estimator`."""
         action = policy.sample()
         with torch.no_grad():
             value = q(action)
@@ -60,15 +60,18 @@ class RLOO:
     Kool et al. 2019, https://openreview.net/forum?id=r1lgTGL5DE
 
     :param samples: M, at least 2
+    :raises TypeError: ``samples`` is not a whole number
+    :raises ValueError: ``samples`` is below 2
     """
 
     samples: int = 4
 
     def __post_init__(self) -> None:
-        check_samples(self.samples, least=2, example="RLOO(samples=4)")
+        allowed = "a whole number of at least 2, as the baseline is the mean of the others"
+        check_number("samples", self.samples, allowed, lambda value: value >= 2, 4)
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-        """As every estimator."""
+        """See :class:`gsac.estimators.base.Estimator`."""
         actions = policy.sample(self.samples)
         with torch.no_grad():
             values = q(actions)
@@ -78,13 +81,15 @@ class RLOO:
 
 @dataclass(frozen=True)
 class Mixed:
-    """rho * REINFORCE + (1 - rho) * straight-through, both at the same sample. [B]
+    """rho * REINFORCE + (1 - rho) * straight-through, both at one sample. [B]
 
-    Bias: 1 - rho times that of straight_through. Variance: between the two, nearly straight-through's where rho is
+    Bias: 1 - rho times that of straight_through. Variance: between the two; close to straight-through's if rho is
     small. Cost: two evaluations, one for the baseline, and one gradient. Ignores the temperature.
     DreamerV2: Hafner et al. 2021, https://arxiv.org/abs/2010.02193
 
-    :param rho: the share of REINFORCE, within [0, 1]; a number, or a schedule, which GSAC keeps
+    :param rho: the share of REINFORCE, within [0, 1]: a number, or a schedule that GSAC evaluates in training
+    :raises TypeError: ``rho`` is neither
+    :raises ValueError: ``rho`` is or becomes less than 0 or more than 1
     """
 
     rho: float | str | Schedule | Tensor = field(default=0.1, metadata={"schedule": True})
@@ -101,9 +106,9 @@ class Mixed:
                 )
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-        """As every estimator.
+        """See :class:`gsac.estimators.base.Estimator`.
 
-        :raises TypeError: ``rho`` is a schedule still: only an algorithm knows the progress
+        :raises TypeError: ``rho`` is a schedule, which :func:`gsac.estimators.scheduled` has not replaced by a tensor
         """
         rho = self.rho
         if not isinstance(rho, Tensor | numbers.Real):

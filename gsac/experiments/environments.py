@@ -11,7 +11,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.envs.wrappers import ToldEpisodes, wrap
+from gsac.envs.wrappers import EpisodeStatistics, wrap
 
 EVALUATION_SEED_OFFSET = 1_000_000
 """Added to the seed of a run for the environments of its evaluations, which so differ from those of the training."""
@@ -46,7 +46,7 @@ def make_envs(env_id: str, n_envs: int, seed: int | None, wrappers: Any) -> VecE
 
 
 def _wrapped(env: gymnasium.Env, wrappers: Any) -> gymnasium.Env:
-    return ToldEpisodes(wrap(env, wrappers))
+    return EpisodeStatistics(wrap(env, wrappers))
 
 
 def policy_for(observation_space: spaces.Space) -> str:

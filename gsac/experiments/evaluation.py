@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, sync_envs_normalization
 
-from gsac.algorithms.masking import masked
+from gsac.callbacks.evaluation import masked
 
 N_EVALUATIONS = 20
 """During a run."""

@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
-from gsac.algorithms.masking import EvalWithMasksCallback
 from gsac.callbacks.checkpoint import Checkpoint, resume
+from gsac.callbacks.evaluation import EvalWithMasksCallback
 from gsac.experiments.environments import EVALUATION_SEED_OFFSET, check_env, make_envs, policy_for
 from gsac.experiments.evaluation import N_EVALUATIONS, Evaluation, evaluate_model
 from gsac.experiments.models import ALGORITHMS, check_device, run_config

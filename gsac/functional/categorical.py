@@ -1,4 +1,4 @@
-"""The policy's distribution: independent categoricals side by side."""
+"""The policy's distribution: one independent categorical for each group of classes."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from gsac.functional.groups import Groups
 from gsac.functional.relaxation import gumbel_like
 
 MASKED_LOGIT = -1e8
-"""Stands for minus infinity: its probability is exactly 0, and 0 times it is 0 where 0 times infinity is NaN."""
+"""The logit of a masked class: its probability is exactly 0, and unlike minus infinity it gives no NaN when multiplied by 0."""
 
 
 class FactorisedCategorical:
     """G independent categoricals of K_g classes: pi(a) = prod_g softmax(logits_g)[a_g].
 
-    Actions are flat one-hots [..., D] with D = sum of K_g, one 1 in each group. Half-precision logits are computed
-    with in float32.
+    Actions are flat one-hots [..., D] with D = sum of K_g: one 1 in each group. Half-precision logits are converted to
+    float32.
 
     :param logits: [..., D], unnormalised log-probabilities, group after group
     :param sizes: K_1 ... K_G, or a :class:`Groups`
-    :param mask: bool [..., D], True where a class may be chosen; each group needs at least one. Masked classes have
-        probability 0, are never sampled, and their logits get a gradient of exactly 0.
-    :raises ValueError: ``logits`` or ``mask`` do not have the D columns that ``sizes`` asks for
+    :param mask: bool [..., D], True where a class may be chosen; each group needs at least one True. Masked classes have
+        probability 0 and are never sampled, and the gradient of their logits is exactly 0.
+    :raises ValueError: ``logits`` or ``mask`` do not have D columns, or ``mask`` is not boolean
 
     >>> policy = FactorisedCategorical(torch.zeros(1, 5), sizes=[2, 3])
     >>> round(policy.entropy().item(), 4)  # log 2 + log 3
@@ -58,7 +58,7 @@ class FactorisedCategorical:
     def log_probs(self) -> Tensor:
         """The logarithm of each class's probability within its group. [..., D]"""
         if self._log_probs is None:
-            with torch.enable_grad():  # it is kept: who asks first must not decide whether others get a gradient
+            with torch.enable_grad():  # cached, so it must have a gradient also if the first call is made without
                 self._log_probs = self.groups.log_softmax(self.logits)
         return self._log_probs
 
@@ -71,13 +71,13 @@ class FactorisedCategorical:
         return self._probs
 
     def sample(self, n: int | None = None) -> Tensor:
-        """An exact sample, without a gradient. Flat one-hots [..., D], or ``n`` of them: [n, ..., D]"""
+        """Samples the policy exactly, without a gradient. Flat one-hots [..., D]; with ``n`` samples [n, ..., D]"""
         return self._one_hot(self.sample_classes(n))
 
     def sample_classes(self, n: int | None = None, noise: Tensor | None = None) -> Tensor:
-        """An exact sample, by the Gumbel-max trick. The class of each group: int64 [..., G], or ``n``: [n, ..., G]
+        """Samples the class of each group exactly, by the Gumbel-max trick. int64 [..., G]; with ``n`` samples [n, ..., G]
 
-        :param noise: standard Gumbel noise that decides, [..., D] or [n, ..., D]; fresh if None
+        :param noise: standard Gumbel noise to add to the logits, [..., D] or [n, ..., D]; drawn if None
         """
         logits = self.logits.detach()
         if n is not None:
@@ -85,36 +85,36 @@ class FactorisedCategorical:
         return self.groups.argmax(logits + (gumbel_like(logits) if noise is None else noise))
 
     def mode(self) -> Tensor:
-        """The most probable action, the first of equals. Flat one-hots [..., D]"""
+        """The most probable action; the first if several are equally probable. Flat one-hots [..., D]"""
         return self._one_hot(self.mode_classes())
 
     def mode_classes(self) -> Tensor:
-        """The most probable class of each group, the first of equals. int64 [..., G]"""
+        """The most probable class of each group; the first if several are equally probable. int64 [..., G]"""
         return self.groups.argmax(self.logits.detach())
 
     def harden(self, scores: Tensor) -> Tensor:
-        """The one-hots of the greatest score in each group. [..., D] -> [..., D]"""
+        """One-hots of the greatest score in each group. [..., D] -> [..., D]"""
         return self._one_hot(self.groups.argmax(scores))
 
     def _one_hot(self, classes: Tensor) -> Tensor:
         return self.groups.one_hot(classes).to(self.logits.dtype)
 
     def entropy(self) -> Tensor:
-        """Exact, in nats: the sum of the groups' entropies. [...]"""
+        """The exact entropy in nats: the sum of the groups' entropies. [...]"""
         return -(self.probs * self.log_probs).sum(-1)
 
     def max_entropy(self) -> Tensor | float:
-        """Of any policy over these classes, in nats: that of equal probabilities. [...], or one number without a mask."""
+        """The greatest entropy of any policy over the allowed classes, in nats: the uniform one's. [...]; a float without a mask"""
         if self.mask is None:
             return math.log(self.groups.n_joint)
         return self.groups.sum(self.mask.to(self.logits.dtype)).log().sum(-1)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """Log pi(a) of flat one-hots, in nats. [..., D] -> [...]"""
+        """Log pi(a) of actions as flat one-hots. [..., D] -> [...]"""
         return (action * self.log_probs).sum(-1)
 
     def joint(self) -> tuple[Tensor, Tensor]:
-        """All N = prod K_g joint actions [N, ..., D], and their probabilities [N, ...]. Grows with the product!"""
+        """All N = prod K_g joint actions [N, ..., D] and their probabilities [N, ...]. N grows exponentially with G."""
         actions = self.groups.joint_actions(self.logits.device).to(self.logits.dtype)
         batch = (1,) * (self.logits.dim() - 1)
         return actions.reshape(-1, *batch, actions.shape[-1]).expand(-1, *self.logits.shape), self.joint_probs()

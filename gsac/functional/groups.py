@@ -1,29 +1,34 @@
-"""Flat entries cut into groups: the layout of every factorised action in this package."""
+"""Reduces and spreads over groups of columns: the layout of every factorised action in this package."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import accumulate, product
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-MAX_JOINT_ACTIONS = 2**12
+T = TypeVar("T")
 
-NARROW = 16
-"""Up to so many classes, PyTorch's softmax for the CPU is several times faster with the classes in the first dimension."""
+MAX_JOINT_ACTIONS = 2**12
+"""The most joint actions that are enumerated."""
+
+MAX_CLASSES_FIRST = 16
+"""The most classes for which the softmax on the CPU is faster with the classes in the first dimension, several times."""
 
 
 class Groups:
-    """G groups of K_g entries, laid side by side in D = sum of K_g flat columns.
+    """G groups of K_g classes, side by side in the D = sum of K_g columns of the last dimension.
 
-    Every method works on the last dimension, keeps all leading ones, and costs time and memory in proportion to D.
-    Groups of one size are handled as views; groups of unequal sizes by indexed reductions. Neither loops over groups.
+    Every method keeps all leading dimensions and, unless it says otherwise, costs time and memory in proportion to D.
+    Groups of equal sizes are views of the columns, groups of unequal sizes are reduced by index; no method loops over
+    groups.
 
-    :param sizes: the number of entries of each group, all at least 1
-    :raises ValueError: no group, or a group without entries
+    :param sizes: K_g, the number of classes of each group, each at least 1
+    :raises ValueError: no group, or a group without classes
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -50,15 +55,15 @@ class Groups:
         return f"Groups({list(self.sizes)})"
 
     def sum(self, flat: Tensor) -> Tensor:
-        """The sum of each group's entries. [..., D] -> [..., G]"""
+        """Sums within each group. [..., D] -> [..., G]"""
         if self.equal:
             return self._split(flat).sum(-1)
-        owner, _ = _index(self.sizes, flat.device)
+        owner, _ = _owner_and_offset(self.sizes, flat.device)
         return flat.new_zeros(*flat.shape[:-1], len(self)).index_add(-1, owner, flat)
 
     def spread(self, grouped: Tensor) -> Tensor:
-        """Each group's value, repeated for each of its entries. [..., G] -> [..., D]"""
-        owner, _ = _index(self.sizes, grouped.device)
+        """Repeats each group's value for each of its classes. [..., G] -> [..., D]"""
+        owner, _ = _owner_and_offset(self.sizes, grouped.device)
         return grouped.index_select(-1, owner)
 
     def log_softmax(self, flat: Tensor) -> Tensor:
@@ -75,16 +80,16 @@ class Groups:
         return self.log_softmax(flat).exp()
 
     def argmax(self, flat: Tensor) -> Tensor:
-        """The class with the greatest entry in each group, the first of equals. [..., D] -> int64 [..., G]"""
+        """The class with the greatest value in each group, the first of equals. [..., D] -> int64 [..., G]"""
         if self.equal:
             return self._split(flat).argmax(-1)
         if torch.compiler.is_dynamo_compiling():
-            # Below, entries are compared with the greatest of them. Compiled code may compute them twice, in two ways.
+            # Not by comparing with the maximum, as below: compiled code may compute the two sides with other roundings.
             lowest = flat.new_full((*flat.shape[:-1], 1), -torch.inf)
-            columns = _columns(self.sizes, flat.device)
+            columns = _padded_columns(self.sizes, flat.device)
             padded = torch.cat([flat, lowest], -1).index_select(-1, columns.flatten())
             return padded.reshape(*flat.shape[:-1], *columns.shape).argmax(-1)
-        owner, offset = _index(self.sizes, flat.device)
+        owner, offset = _owner_and_offset(self.sizes, flat.device)
         position = torch.arange(self.flat_size, device=flat.device)
         at_peak = flat == self.spread(self._amax(flat))
         candidates = torch.where(at_peak, position, self.flat_size)
@@ -93,29 +98,32 @@ class Groups:
 
     def one_hot(self, classes: Tensor) -> Tensor:
         """Flat one-hots of a class per group. int64 [..., G] -> float32 [..., D]"""
-        _, offset = _index(self.sizes, classes.device)
+        _, offset = _owner_and_offset(self.sizes, classes.device)
         flat = torch.zeros(*classes.shape[:-1], self.flat_size, device=classes.device)
         return flat.scatter_(-1, classes + offset, 1.0)
 
     def neighbours(self, one_hot: Tensor) -> Tensor:
-        """The D actions that differ in one group at most: action d chooses class d in its group. [..., D] -> [D, ..., D]
+        """The D actions that differ in one group at most: the d-th takes column d in d's group. [..., D] -> [D, ..., D]
 
-        D^2 numbers for each action.
+        Costs D^2 for each action.
         """
-        owner, _ = _index(self.sizes, one_hot.device)
+        owner, _ = _owner_and_offset(self.sizes, one_hot.device)
         batch = (1,) * (one_hot.dim() - 1)
         elsewhere = (owner[:, None] != owner).to(one_hot.dtype).reshape(-1, *batch, self.flat_size)
         chosen = torch.eye(self.flat_size, dtype=one_hot.dtype, device=one_hot.device)
         return one_hot * elsewhere + chosen.reshape(-1, *batch, self.flat_size)
 
     def unchosen(self, one_hot: Tensor) -> tuple[Tensor, Tensor]:
-        """The columns of the classes not chosen, and for each the column chosen in its group. [..., D] -> [..., D - G]"""
-        owner, offset = _index(self.sizes, one_hot.device)
+        """The D - G columns that an action does not take, and for each the column that it takes in the same group.
+
+        [..., D] -> int64 [..., D - G], int64 [..., D - G]
+        """
+        owner, offset = _owner_and_offset(self.sizes, one_hot.device)
         columns = one_hot.argsort(dim=-1, stable=True)[..., : self.flat_size - len(self)]
         return columns, (self.argmax(one_hot) + offset).gather(-1, owner[columns])
 
     def joint_actions(self, device: torch.device) -> Tensor:
-        """Every joint choice of one class per group, as flat one-hots. [N, D] with N the product of the sizes.
+        """Every joint action: one class for each group, as flat one-hots. [N, D] with N = prod K_g
 
         :raises ValueError: N is above :data:`MAX_JOINT_ACTIONS`
         """
@@ -128,7 +136,7 @@ class Groups:
 
     def _over_classes(self, function: Callable[[Tensor, int], Tensor], flat: Tensor) -> Tensor:
         split = self._split(flat)
-        if flat.device.type == "cpu" and split.shape[-1] <= NARROW:
+        if flat.device.type == "cpu" and split.shape[-1] <= MAX_CLASSES_FIRST:
             return function(split.movedim(-1, 0).contiguous(), 0).movedim(0, -1).flatten(-2)
         return function(split, -1).flatten(-2)
 
@@ -136,60 +144,52 @@ class Groups:
         return flat.reshape(*flat.shape[:-1], len(self.sizes), self.sizes[0])
 
     def _amax(self, flat: Tensor) -> Tensor:
-        owner, _ = _index(self.sizes, flat.device)
+        owner, _ = _owner_and_offset(self.sizes, flat.device)
         lowest = flat.new_full((*flat.shape[:-1], len(self)), -torch.inf)
         return lowest.scatter_reduce(-1, owner.expand_as(flat), flat, "amax")
 
 
-def _index(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The group of each flat entry [D], and the first entry of each group [G]. Kept, to spare a copy to the device."""
-    return _made_index(sizes, device)
+def cached_on_device(
+    make: Callable[[tuple[int, ...], torch.device], T],
+) -> Callable[[tuple[int, ...], torch.device], T]:
+    """Caches the tensors that ``make`` returns for the same numbers and device, to spare a copy to the device at each call.
 
-
-def _joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    return _made_joint_actions(sizes, device)
-
-
-def _columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """The column of each group's entries, and for groups that have fewer than the greatest the one after the last.
-    [G, K]
+    A compiler takes the result for a constant and does not trace ``make``.
     """
-    return _made_columns(sizes, device)
+    cached = lru_cache(maxsize=64)(make)
+
+    @wraps(make)
+    def constant(numbers: tuple[int, ...], device: torch.device) -> T:
+        return cached(numbers, device)
+
+    # The mark of torch.compiler.assume_constant_result, which would import the whole compiler to make it.
+    constant._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return constant
 
 
-@lru_cache(maxsize=256)
-def _made_index(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+@cached_on_device
+def constant_tensor(numbers: tuple[int, ...], device: torch.device) -> Tensor:
+    """The numbers as a tensor on the device. int64 [len(numbers)]"""
+    return torch.tensor(numbers, device=device)
+
+
+@cached_on_device
+def _owner_and_offset(sizes: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The group that each column belongs to [D], and the first column of each group [G]."""
     owner = [group for group, size in enumerate(sizes) for _ in range(size)]
     offset = [0, *accumulate(sizes[:-1])]
     return torch.tensor(owner, device=device), torch.tensor(offset, device=device)
 
 
-@lru_cache(maxsize=256)
-def _made_columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+@cached_on_device
+def _padded_columns(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """The columns of each group, filled up to K = max K_g with column D, one past the last. [G, K]"""
     ends, width, beyond = list(accumulate(sizes)), max(sizes), sum(sizes)
     rows = [[*range(end - size, end), *[beyond] * (width - size)] for end, size in zip(ends, sizes, strict=True)]
     return torch.tensor(rows, device=device)
 
 
-@lru_cache(maxsize=64)
-def _made_joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+@cached_on_device
+def _joint_actions(sizes: tuple[int, ...], device: torch.device) -> Tensor:
     classes = torch.tensor(list(product(*(range(size) for size in sizes))), device=device)
     return Groups(sizes).one_hot(classes)
-
-
-def kept(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    """The numbers on the device, int64. Kept, to spare a copy each time."""
-    return _on_device(numbers, device)
-
-
-@lru_cache(maxsize=256)
-def _on_device(numbers: tuple[int, ...], device: torch.device) -> Tensor:
-    return torch.tensor(numbers, device=device)
-
-
-# A compiler is not to look inside: what comes out is the same at every call. These are the marks that
-# torch.compiler.assume_constant_result makes, which imports the whole compiler to make them.
-_index._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_columns._dynamo_marked_constant = True  # type: ignore[attr-defined]
-_joint_actions._dynamo_marked_constant = True  # type: ignore[attr-defined]
-kept._dynamo_marked_constant = True  # type: ignore[attr-defined]

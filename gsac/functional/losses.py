@@ -1,4 +1,4 @@
-"""The losses of the soft actor-critic: tensors in, tensor out. Reductions happen here and nowhere else.
+"""The losses of the soft actor-critic: tensors in, tensor out. Batches are averaged here and nowhere else.
 
 Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Christodoulou 2019 for discrete actions,
 https://arxiv.org/abs/1910.07207.
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 Aggregation = Callable[[Tensor], Tensor]
-"""Several critics' values become one. [C, ...] -> [...]"""
+"""Reduces the values of C critics to one. [C, ...] -> [...]"""
 
 
 def lowest(values: Tensor) -> Tensor:
-    """The least of the critics' values. [C, ...] -> [...]"""
+    """The minimum over the critics. [C, ...] -> [...]"""
     return values.amin(0)
 
 
 def average(values: Tensor) -> Tensor:
-    """The mean of the critics' values. [C, ...] -> [...]"""
+    """The mean over the critics. [C, ...] -> [...]"""
     return values.mean(0)
 
 
@@ -34,13 +34,13 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
 
 
 def value_range(reward: Tensor, discount: Tensor, bonus: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The least and the greatest value that a process of nothing but such transitions could have. [B], [B] -> [], []
+    """Bounds the returns of any process that consists of transitions of this batch. [B], [B] -> least [], greatest []
 
-    The greatest repeats one transition for ever: it is max_i r_i / (1 - d_i), for sums of n rewards with d = gamma^n as
-    well. A terminated transition, d = 0, is worth its reward; one with d = 1 is without a bound unless its reward is 0.
-    Andrychowicz et al. 2017, section A, clip targets to the range that they know, https://arxiv.org/abs/1707.01495.
+    The greatest return repeats one transition forever: max_i r_i / (1 - d_i), also for n-step rewards with
+    d = gamma^n. A terminated transition, d = 0, returns its reward; one with d = 1 has no bound unless its reward is 0.
+    Andrychowicz et al. 2017, section A, clip targets to a range known beforehand, https://arxiv.org/abs/1707.01495.
 
-    :param bonus: the next state's value has between 0 and so much added to it; []
+    :param bonus: the most that is added to each next value, such as an entropy bonus; at least 0, []
     """
     repeats = (1 - discount).clamp_min(torch.finfo(discount.dtype).tiny)
     least, greatest = torch.aminmax(reward / repeats)
@@ -50,9 +50,9 @@ def value_range(reward: Tensor, discount: Tensor, bonus: Tensor | None = None) -
 
 
 def critic_loss(values: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Half the squared error, averaged over the batch and summed over critics. [C, B], [B] -> []
+    """Half the squared error, averaged over the batch and summed over the critics. [C, B], [B] -> []
 
-    :param weights: of each sample [B], if some count more than others; not normalised here
+    :param weights: weight of each sample [B], such as the importance weights of prioritised replay; not normalised here
     """
     errors = (values - target).square()
     if weights is not None:
@@ -66,16 +66,17 @@ def actor_loss(action_value: Tensor, entropy: Tensor, ent_coef: Tensor) -> Tenso
 
 
 def policy_gradient(advantage: Tensor, log_prob: Tensor) -> Tensor:
-    """The score function: its gradient is advantage * grad log pi(a), so that it ascends as an action value does.
+    """Advantage * log pi(a), to be maximised; its gradient is the score-function estimate. [...], [...] -> [...]
 
-    No gradient reaches the advantage. [...], [...] -> [...]. Williams 1992, https://doi.org/10.1007/BF00992696
+    No gradient reaches the advantage. Williams 1992, https://doi.org/10.1007/BF00992696
     """
     return advantage.detach() * log_prob
 
 
 def ent_coef_gradient(entropy: Tensor, target_entropy: Tensor) -> Tensor:
-    """Of the loss log(ent_coef) * (entropy - target_entropy), averaged over the batch, with respect to log(ent_coef).
+    """The gradient of log(ent_coef) * (entropy - target_entropy), averaged over the batch, by log(ent_coef).
 
-    Descending it raises the coefficient while the entropy is below its target, and lowers it above. [B], [] or [B] -> []
+    A descent step raises the coefficient if the entropy is below its target and lowers it if above.
+    [B], [] or [B] -> []
     """
     return (entropy - target_entropy).mean()

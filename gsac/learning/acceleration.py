@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gsac.learning.device_reads import DeviceReads
+from gsac.learning.references import same
 
 MODES = ("auto", "eager", "compile", "cudagraph")
 
@@ -103,7 +104,7 @@ class Captured:
 
         Objects are compared by identity, and numbers by value.
         """
-        if self._calls and not _same(self._referred, self.refers_to()):
+        if self._calls and not same(self._referred, self.refers_to()):
             self._replays.clear()
             self._calls.clear()
 
@@ -152,13 +153,6 @@ class Captured:
     def __getstate__(self) -> dict[str, Any]:
         """Without the recordings: a copy refers to other tensors."""
         return vars(self) | {"_replays": {}, "_calls": {}, "_referred": []}
-
-
-def _same(before: list[Any], now: list[Any]) -> bool:
-    return len(before) == len(now) and all(
-        a is b or (isinstance(a, int | float) and isinstance(b, int | float) and a == b)
-        for a, b in zip(before, now, strict=True)
-    )
 
 
 def _nothing_compiled() -> AbstractContextManager[Any]:

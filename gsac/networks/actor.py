@@ -1,4 +1,4 @@
-"""The actor: observation -> logits of the policy."""
+"""The actor: maps observations to the logits of the policy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ from gsac.spaces.codec import ActionCodec
 
 
 class Actor(BasePolicy):
-    """Logits [B, D] for the groups of a discrete action space; can be saved, loaded and exported alone.
+    """Maps observations to logits [B, D] for the groups of a discrete action space.
+
+    It can be saved, loaded and exported without the critics, as SB3's policies can.
 
     :param net_arch: widths of the hidden layers
-    :param features_dim: what ``features_extractor`` gives
+    :param features_extractor: observations -> features [B, F]
+    :param features_dim: F
+    :param activation_fn: between the layers
+    :param normalize_images: divide images by 255
     """
 
     def __init__(
@@ -46,12 +51,12 @@ class Actor(BasePolicy):
         self.logits = nn.Sequential(*create_mlp(features_dim, self.codec.groups.flat_size, net_arch, activation_fn))
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Tensor:
-        """As SB3's."""
+        """As in SB3, with the preprocessing chosen once."""
         features: Tensor = features_extractor(self._preprocessing(obs))
         return features
 
     def distribution(self, obs: PyTorchObs, masks: Tensor | None = None) -> FactorisedCategorical:
-        """The policy at a batch of observations, within masks, bool [B, D], if there are any."""
+        """The policy at a batch of observations; with masks, bool [B, D], only allowed classes have a probability."""
         features = self.extract_features(obs, self.features_extractor)
         return FactorisedCategorical(self.logits(features), self.codec.groups, masks)
 
@@ -62,9 +67,11 @@ class Actor(BasePolicy):
         masks: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]
+        """The environment's integer actions. [B] for ``Discrete``, else [B, G]
 
-        :param noise: standard Gumbel noise that decides about the sample [B, D]; fresh if None
+        :param deterministic: take the mode; otherwise an exact sample
+        :param masks: bool [B, D], True where a class may be chosen
+        :param noise: standard Gumbel noise [B, D] that is added to the logits to sample; drawn if None
         """
         policy = self.distribution(obs, masks)
         return self.codec.decode(policy.mode_classes() if deterministic else policy.sample_classes(noise=noise))

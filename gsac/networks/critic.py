@@ -1,4 +1,4 @@
-"""The critics: observation and flat one-hot action -> C values."""
+"""The critics: map observations and flat one-hot actions to C values."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from gsac.spaces.codec import ActionCodec
 
 
 class Critic(BaseModel):
-    """``n_critics`` action values behind one features extractor, computed together.
+    """C critics on one features extractor, computed together.
 
     :param net_arch: widths of the hidden layers
-    :param features_dim: what ``features_extractor`` gives
+    :param features_extractor: observations -> features [B, F]
+    :param features_dim: F
+    :param activation_fn: between the layers
+    :param normalize_images: divide images by 255
     :param n_critics: C
-    :param head: how the action is read, a name in :data:`gsac.networks.heads.HEADS`
+    :param head: how the action enters, a name in :data:`gsac.networks.heads.HEADS`
     :param layer_norm: normalise each hidden layer
-    :param share_features_extractor: the extractor belongs to the actor and learns from the actor's loss alone
+    :param share_features_extractor: the extractor is the actor's, and the critics' loss does not train it
     """
 
     features_extractor: BaseFeaturesExtractor
@@ -61,19 +64,19 @@ class Critic(BaseModel):
         self.q_net = HEADS[head](features_dim, self.codec.groups, net_arch, activation_fn, n_critics, layer_norm)
 
     def extract_features(self, obs: PyTorchObs, features_extractor: BaseFeaturesExtractor) -> Tensor:
-        """As SB3's."""
+        """As in SB3, with the preprocessing chosen once."""
         features: Tensor = features_extractor(self._preprocessing(obs))
         return features
 
     def action_values(self, obs: PyTorchObs) -> ActionValues:
-        """The C values of any actions at these observations. No gradient reaches a shared extractor."""
+        """A function from actions to their C values at these observations. No gradient reaches a shared extractor."""
         values: ActionValues = self.q_net(self._features(obs))
         return values
 
     def forward(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, ...]:
-        """The C values as SB3's critics give them, each [B, 1].
+        """The C values as SB3's critics return them, each [B, 1].
 
-        :param actions: flat one-hots (floating point) [B, D], or the env's integers [B], [B, 1] or [B, G]
+        :param actions: flat one-hots (floats) [B, D], or the environment's integers [B], [B, 1] or [B, G]
         """
         one_hot = actions if actions.is_floating_point() else self.codec.encode(actions)
         return tuple(self.action_values(obs)(one_hot).unsqueeze(-1))

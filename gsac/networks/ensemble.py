@@ -1,4 +1,4 @@
-"""Several networks of one shape as one batched network: the critics cost one matmul a layer, however many they are."""
+"""Layers of C networks of one shape, computed as one batched network: one matrix product for each layer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 
 class EnsembleLinear(nn.Module):
-    """C linear layers side by side: [C, B, in] -> [C, B, out]. A [B, in] input is given to each.
+    """C linear layers: [C, B, in] -> [C, B, out]. An input [B, in] is passed to all of them.
 
-    Initialised as ``nn.Linear`` is, uniformly within 1 / sqrt(fan_in).
+    Initialised as ``nn.Linear``: uniformly within 1 / sqrt(fan_in).
 
-    :param fan_in: what the layer's outputs sum over, where this layer holds only a part of it; ``in_features`` if None
+    :param n_members: C
+    :param fan_in: the number of inputs that an output depends on, if another layer holds the weights of some; by default
+        ``in_features``
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleOutput(EnsembleLinear):
-    """:class:`EnsembleLinear` for a last layer, of few columns: [C, B, in] -> [C, B, out]. What comes out is a view."""
+    """:class:`EnsembleLinear` for a last layer with few outputs: [C, B, in] -> [C, B, out], a view."""
 
     def forward(self, inputs: Tensor) -> Tensor:
         if inputs.dim() == 2:
@@ -45,10 +47,10 @@ class EnsembleOutput(EnsembleLinear):
 
 
 class _ThinProduct(torch.autograd.Function):
-    """``torch.bmm`` with a second matrix of few columns, [C, B, H] and [C, H, D] -> [C, B, D].
+    """``torch.bmm`` for a second matrix with few columns, [C, B, H] and [C, H, D] -> [C, B, D].
 
-    Libraries for the CPU are several times slower with a long and thin matrix on the right; so it stands on the left,
-    in both directions, and the gradient of the long one comes out row by row, as the layer before wants it.
+    The CPU's libraries are several times slower if the matrix with few columns stands on the right. So both passes
+    compute the transposed product, and the gradient of the long matrix is contiguous, as the layer before needs it.
     """
 
     @staticmethod
@@ -78,7 +80,7 @@ class EnsembleLayerNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(n_members, 1, features))
         self.bias = nn.Parameter(torch.zeros(n_members, 1, features))
-        # On the CPU, PyTorch's kernel takes twice as long without a scale and an offset as with them.
+        # On the CPU, PyTorch's kernel takes twice as long if it gets no scale and no offset.
         self.register_buffer("one", torch.ones(features), persistent=False)
         self.register_buffer("zero", torch.zeros(features), persistent=False)
 
@@ -88,14 +90,14 @@ class EnsembleLayerNorm(nn.Module):
 
 
 def hidden_layers(n_members: int, widths: list[int], activation_fn: type[nn.Module], layer_norm: bool) -> nn.Sequential:
-    """What follows a first linear layer: normalisation and activation, then linear layers from width to width."""
+    """Makes the layers after the first linear one: normalisation, activation, and a linear layer between each two widths."""
     layers: list[nn.Module] = []
     for i, width in enumerate(widths):
         if i > 0:
             layers.append(EnsembleLinear(n_members, widths[i - 1], width))
         if layer_norm:
             layers.append(EnsembleLayerNorm(n_members, width))
-        # What the normalisation returns is nobody else's, and its gradient needs no copy of it.
+        # In place is safe after a normalisation: its output is used nowhere else, nor by its own gradient.
         in_place = layer_norm and activation_fn is nn.ReLU
         layers.append(nn.ReLU(inplace=True) if in_place else activation_fn())
     return nn.Sequential(*layers)

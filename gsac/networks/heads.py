@@ -1,4 +1,4 @@
-"""How the critics read the action: at the first layer, or linearly at the last."""
+"""The critics' heads: the action enters at the first layer, or linearly at the last."""
 
 from __future__ import annotations
 
@@ -13,36 +13,35 @@ from gsac.functional.groups import Groups
 from gsac.functional.losses import Aggregation
 from gsac.networks.ensemble import EnsembleLinear, EnsembleOutput, hidden_layers
 
-NEIGHBOUR_ENTRIES = 2**22
-"""So many activations of a layer are computed at a time, which bounds the memory that neighbours need."""
+MAX_ACTIVATIONS = 2**22
+"""The most activations of a layer that ``neighbours`` computes at a time, which bounds its memory."""
 
 
 class ActionValues(Protocol):
-    """The values of actions at a fixed batch of states."""
+    """The C critics' values of actions at a fixed batch of states."""
 
     def __call__(self, actions: Tensor) -> Tensor:
         """One-hot or relaxed [..., B, D] -> [C, ..., B]"""
         ...
 
     def neighbours(self, action: Tensor) -> Tensor:
-        """Of a one-hot action with one group's choice changed to each class in turn. [..., B, D] -> [C, ..., B, D]"""
+        """Values of a one-hot action with one group's class replaced by each of its classes. [..., B, D] -> [C, ..., B, D]"""
         ...
 
     def joint(self, actions: Tensor) -> Tensor:
-        """Of the same N actions at each state. [N, D] -> [C, N, B]"""
+        """Values of the same N actions at each state. [N, D] -> [C, N, B]"""
         ...
 
     def frozen(self) -> ActionValues:
-        """The same values, without a gradient for what the states gave."""
+        """The same values without a gradient to what was computed from the states."""
         ...
 
 
 @dataclass(frozen=True)
 class AggregatedValues:
-    """Several critics' values as one: the ``q`` of the estimators.
+    """Aggregates the C critics' values to one: the ``q`` that estimators take.
 
-    :param values: of C critics
-    :param aggregate: [C, ...] -> [...]
+    :param aggregate: the mean or minimum over critics, [C, ...] -> [...]
     """
 
     values: ActionValues
@@ -62,12 +61,12 @@ class AggregatedValues:
 
 
 class Head(nn.Module, ABC):
-    """Features and actions -> the values of C critics.
+    """Maps features and actions to the values of C critics.
 
     :param features_dim: F
     :param groups: of the actions
     :param net_arch: widths of the hidden layers
-    :param activation_fn: between them
+    :param activation_fn: between the layers
     :param n_critics: C
     :param layer_norm: normalise each hidden layer
     """
@@ -75,17 +74,17 @@ class Head(nn.Module, ABC):
     linear: ClassVar[bool]
     """Whether the values are linear in each group's action."""
     max_enumerated: ClassVar[int]
-    """Up to so many joint actions, evaluating all of them at each state costs less than a sample's noise does harm."""
+    """The most joint actions for which the expected next value is computed exactly, which costs more and has no variance."""
 
     @abstractmethod
     def forward(self, features: Tensor) -> ActionValues:
-        """[B, F] -> the critics' values of actions there."""
+        """[B, F] -> a function from actions to the C critics' values at these features."""
 
 
 class ActionInHead(Head):
-    """q = MLP(features, action). Any interaction between the groups; the action's gradient is an extrapolation.
+    """q = MLP(features, action): any interaction between groups; gradients with respect to the action are extrapolated.
 
-    The first layer is linear in the action, so the features' part of it is computed once for all actions.
+    The first layer is linear, so its part for the features is computed once for all actions.
     """
 
     linear: ClassVar[bool] = False
@@ -110,11 +109,11 @@ class ActionInHead(Head):
         self.out = EnsembleOutput(n_critics, net_arch[-1], 1) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
-        """[B, F] -> the critics' values of actions there."""
+        """[B, F] -> a function from actions to the C critics' values at these features."""
         return _ActionInValues(self, self.features_in(features))
 
     def after_first(self, first: Tensor) -> Tensor:
-        """What the first linear layer gives -> values. [C, ..., H] -> [C, ...]"""
+        """Applies all layers after the first linear one. [C, ..., H] -> [C, ...]"""
         values: Tensor = self.out(self.hidden(first.flatten(1, -2)))
         return values.squeeze(-1).unflatten(1, first.shape[1:-1])
 
@@ -129,13 +128,14 @@ class _ActionInValues:
         return self.head.after_first(self._first(actions))
 
     def neighbours(self, action: Tensor) -> Tensor:
-        """Only the first layer sees the action, and it is linear in it: changing a choice adds the difference of two of
-        its rows. The D - G actions that differ from this one cost a pass each from there on, whatever D is.
+        """Replaces a class by adding the difference of two rows of the first layer, which is linear in the action.
+
+        The later layers are computed for ``action`` and for the D - G actions that differ from it.
         """
         first = self._first(action)
         columns, instead_of = self.head.groups.unchosen(action)
         rows = self.head.action_in.weight
-        at_once = max(1, NEIGHBOUR_ENTRIES // first.numel())
+        at_once = max(1, MAX_ACTIVATIONS // first.numel())
         changed = [
             self.head.after_first(first.unsqueeze(-2) + rows[:, to] - rows[:, of])
             for to, of in zip(columns.split(at_once, -1), instead_of.split(at_once, -1), strict=True)
@@ -144,11 +144,11 @@ class _ActionInValues:
         return unchanged.scatter(-1, columns.expand(len(rows), *columns.shape), torch.cat(changed, -1))
 
     def joint(self, actions: Tensor) -> Tensor:
-        """The actions' part of the first layer is the same at every state."""
+        """Computes the first layer's part for the actions once, as it is the same at every state."""
         return self.head.after_first(self.from_features.unsqueeze(1) + self.head.action_in(actions).unsqueeze(2))
 
     def frozen(self) -> ActionValues:
-        """What follows the first layer is computed anew for each action."""
+        """Detaches the first layer's part for the features; the later layers are computed for each action anyway."""
         return _ActionInValues(self.head, self.from_features.detach())
 
     def _first(self, actions: Tensor) -> Tensor:
@@ -159,10 +159,10 @@ class _ActionInValues:
 
 
 class LinearHead(Head):
-    """q = <action, MLP(features)>: a value for each class, summed over the groups' choices.
+    """q = <action, MLP(features)>: a value for each class, summed over the chosen ones.
 
-    Linear in the action, so that a critic trained on one-hots is right between them as well, and the straight-through
-    gradient is exact. For several groups it is additive: no interaction between them.
+    It is linear in the action, so that a critic trained on one-hots is correct at relaxed actions as well, and the
+    straight-through gradient is exact. The groups' values add up: there is no interaction between groups.
     """
 
     linear: ClassVar[bool] = True
@@ -185,7 +185,7 @@ class LinearHead(Head):
         self.out = EnsembleOutput(n_critics, widths[-2], widths[-1]) if net_arch else nn.Identity()
 
     def forward(self, features: Tensor) -> ActionValues:
-        """[B, F] -> the critics' values of actions there."""
+        """[B, F] -> a function from actions to the C critics' values at these features."""
         return _LinearValues(self.groups, self.out(self.hidden(self.features_in(features))))
 
 
@@ -200,26 +200,25 @@ class _LinearValues:
         return (actions * self.class_values.unflatten(1, (*extra, -1))).sum(-1)
 
     def neighbours(self, action: Tensor) -> Tensor:
-        """The action's value, less what the group's choice gives now, and more what the other choice gives."""
+        """The action's value, minus the value of the group's chosen class, plus that of the class that replaces it."""
         extra = (1,) * (action.dim() - 2)
         class_values = self.class_values.unflatten(1, (*extra, -1))
         chosen = self.groups.sum(action * class_values)
         return chosen.sum(-1, keepdim=True) - self.groups.spread(chosen) + class_values
 
     def joint(self, actions: Tensor) -> Tensor:
-        """One product of matrices."""
+        """One matrix product."""
         return (self.class_values @ actions.T).transpose(1, 2)
 
     def frozen(self) -> ActionValues:
-        """Nothing is computed anew."""
+        """Detaches the classes' values."""
         return _LinearValues(self.groups, self.class_values.detach())
 
 
 def fitting_head(groups: Groups) -> str:
-    """The name of the head that suits these groups by default.
+    """The name of the default head: ``"linear"`` for one group, ``"action_in"`` for several.
 
-    For a single choice the linear head holds any value there is. For several, a sum over the choices cannot say that
-    one of them depends on another.
+    With one group the linear head represents any values. With several it cannot represent interactions between groups.
     """
     return "linear" if len(groups) == 1 else "action_in"
 

@@ -1,7 +1,7 @@
-"""SB3's preprocessing of observations, with what it asks of their space asked once.
+"""SB3's preprocessing of observations, chosen once for each space instead of at each forward pass.
 
-SB3 looks at all bounds of an image's space at each pass of a network, with numpy, and on the CPU at all classes before it
-makes one-hots of them: a compiler can follow neither.
+At each pass SB3 compares all bounds of an image's space with NumPy, and on the CPU it checks all classes before it makes
+one-hots. Both take time, and no compiler can trace them.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space, preprocess_obs
 from torch import Tensor
 
-from gsac.functional.groups import Groups, kept
+from gsac.functional.groups import Groups, constant_tensor
 from gsac.spaces.codec import UnsupportedSpaceError
 
 READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 
 Preprocessing = Callable[[Any], Any]
-"""Observations, a tensor or a dictionary of tensors -> what the features extractor takes."""
+"""Maps observations, a tensor or a dictionary of tensors, to the input of the features extractor."""
 
 
 def check_observation_space(space: spaces.Space[Any]) -> None:
-    """Refuses what networks cannot read.
+    """Raises an error unless networks can read observations of this space.
 
-    :raises UnsupportedSpaceError: neither numbers nor classes, nor a dictionary of them
+    :raises UnsupportedSpaceError: neither one of :data:`READABLE` nor a ``Dict`` of them
     """
     parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
     if not all(isinstance(part, READABLE) for part in parts):
@@ -38,7 +38,7 @@ def check_observation_space(space: spaces.Space[Any]) -> None:
 
 
 def preprocessing(space: spaces.Space[Any], normalize_images: bool) -> Preprocessing:
-    """As ``stable_baselines3.common.preprocessing.preprocess_obs`` with this space, but that classes may start anywhere.
+    """Makes the function that does what SB3's ``preprocess_obs`` does for this space, with any ``start`` of classes.
 
     :param normalize_images: divide images by 255
     """
@@ -69,7 +69,7 @@ def _one_hot(groups: Groups, start: tuple[int], classes: Tensor) -> Tensor:
 def _one_hots(groups: Groups, start: tuple[int, ...], classes: Tensor) -> Tensor:
     """[B, G] -> [B, D]"""
     classes = classes.long()
-    return groups.one_hot(classes - kept(start, classes.device) if any(start) else classes)
+    return groups.one_hot(classes - constant_tensor(start, classes.device) if any(start) else classes)
 
 
 def _numbers(observations: Tensor) -> Tensor:

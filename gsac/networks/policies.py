@@ -1,4 +1,4 @@
-"""The policies that users name: actor and critics, with the optimisers, as one SB3 policy."""
+"""The policies that users name: actor, critics and their optimisers as one SB3 policy."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from stable_baselines3.common.torch_layers import (
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from gsac.checks import AT_LEAST_1, check_choice, check_number, is_at_least_1
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.heads import HEADS, fitting_head
@@ -27,26 +28,35 @@ from gsac.spaces.codec import ActionCodec
 
 
 class GSACPolicy(BasePolicy):
-    """Actor, twin critics and their targets for a discrete action space.
+    """Actor, twin critics and target critics for a discrete action space.
 
-    The parameters are those of SB3's off-policy policies, and two more that say how the critics are built. The buffers
-    ``lowest_value`` and ``highest_value`` [] are what the rewards seen in training can add up to, see
-    :func:`gsac.functional.losses.value_range`, and 0, as an episode may end anywhere.
+    The parameters are those of SB3's off-policy policies and two more for the critics. The buffers ``lowest_value`` and
+    ``highest_value`` [] are the range of the returns seen in training, 0 included since an episode may end anywhere; see
+    :func:`gsac.functional.losses.value_range`.
 
     :param lr_schedule: remaining progress -> learning rate; the optimisers start with its value at 1
-    :param net_arch: widths of the hidden layers, a list for both or ``dict(pi=[...], qf=[...])``; [64, 64] by default
-    :param activation_fn: between the layers
-    :param features_extractor_class: observation -> features; by default the class's own
-    :param features_extractor_kwargs: for its constructor
-    :param normalize_images: divide images by 255
-    :param optimizer_class: of actor and critics; by default :class:`gsac.optim.adam.FusedAdam`
-    :param optimizer_kwargs: for its constructor, without the learning rate
-    :param n_critics: how many critics
-    :param share_features_extractor: one extractor for actor and critics, which learns from the actor's loss alone
-    :param critic_head: how the critics read the action: ``"linear"``, a value for each class, summed over the groups;
-        ``"action_in"``, an MLP over features and action; ``"auto"``, the first for ``Discrete`` actions, the second for
-        several choices at once
-    :param critic_layer_norm: layer normalisation in the critics
+    :param net_arch: widths of the hidden layers, one list for all networks or ``dict(pi=[...], qf=[...])`` for actor and
+        critics; by default [64, 64]. Widen them, such as to [256, 256], for observations of dozens of numbers and more;
+        it costs time on a CPU
+    :param activation_fn: class of the activation between the layers. SB3's SAC uses ``ReLU`` as well; ``Tanh`` is common
+        in on-policy methods
+    :param features_extractor_class: observations -> features; by default the policy's own class attribute. Pass your own
+        for images or dictionaries that need another network
+    :param features_extractor_kwargs: for its constructor, such as ``dict(features_dim=256)``
+    :param normalize_images: divide images by 255. Pass False if they are scaled already
+    :param optimizer_class: of actor and critics; by default :class:`gsac.optim.adam.FusedAdam`. Others make an update
+        slower and cannot be captured as a CUDA graph
+    :param optimizer_kwargs: for its constructor, without the learning rate, such as ``dict(weight_decay=1e-4)``
+    :param n_critics: C. The target takes their mean or minimum: more lower the minimum further, against values that are
+        too high; 1 saves time if values are not overestimated
+    :param share_features_extractor: one extractor for actor and critics, trained by the actor's loss only. Saves time and
+        memory with large images; with False the critics train an extractor of their own
+    :param critic_head: how the action enters the critics. ``"linear"``: a value for each class, summed over the groups.
+        ``"action_in"``: an MLP over features and action. ``"auto"``: linear for one group, ``Discrete``, and action_in
+        for several. Pass ``"linear"`` for several groups whose effects add up: it is faster and has no interactions
+    :param critic_layer_norm: layer normalisation in the critics, which keeps values from diverging at many updates for
+        each step. Pass False to compare with SAC as published
+    :raises TypeError: an argument of another kind
     :raises ValueError: a number of critics below 1, an unknown head, or images that are too small for the extractor
     """
 
@@ -85,15 +95,10 @@ class GSACPolicy(BasePolicy):
             optimizer_kwargs=optimizer_kwargs,
             normalize_images=normalize_images,
         )
-        if isinstance(n_critics, bool) or not isinstance(n_critics, int | np.integer) or n_critics < 1:
-            raise ValueError(
-                f"n_critics={n_critics!r} critics cannot be built: pass a whole number of at least 1, such as 2."
-            )
+        check_number("n_critics", n_critics, AT_LEAST_1, is_at_least_1, 2)
+        check_choice("critic_head", critic_head, ("auto", *HEADS))
         if isinstance(activation_fn, str):
-            raise TypeError(f"activation_fn={activation_fn!r} is no class of modules: pass one, such as torch.nn.Tanh.")
-        if critic_head not in ("auto", *HEADS):
-            names = ", ".join(map(repr, ("auto", *HEADS)))
-            raise ValueError(f"critic_head={critic_head!r} is unknown: pass one of {names}.")
+            raise TypeError(f"activation_fn={activation_fn!r} is not a class: pass one, such as torch.nn.Tanh.")
         self.net_arch = [64, 64] if net_arch is None else net_arch
         self.activation_fn = activation_fn
         self.n_critics = int(n_critics)
@@ -108,7 +113,7 @@ class GSACPolicy(BasePolicy):
         self.critic_target = self.make_critic()
         self.critic_target.load_state_dict(self.critic.state_dict())
         self.critic_target.set_training_mode(False)
-        # With the weights they go wherever those go: into files, and into another model.
+        # Buffers are saved, loaded and copied together with the weights.
         for name in ("lowest_value", "highest_value"):
             self.register_buffer(name, torch.zeros((), device=self.device))
 
@@ -117,13 +122,13 @@ class GSACPolicy(BasePolicy):
         self.critic.optimizer = self._make_optimizer(own.parameters(), lr_schedule)
 
     def make_actor(self, features_extractor: BaseFeaturesExtractor | None = None) -> Actor:
-        """An actor with its own extractor, or with the given one."""
+        """Makes an actor with a new features extractor, or with the given one."""
         pi_arch, _ = get_actor_critic_arch(self.net_arch)
         kwargs = self._update_features_extractor({**self._network_kwargs(), "net_arch": pi_arch}, features_extractor)
         return Actor(**kwargs).to(self.device)
 
     def make_critic(self, features_extractor: BaseFeaturesExtractor | None = None) -> Critic:
-        """Critics with an extractor of their own, or with the actor's, which they then do not train."""
+        """Makes critics with a new features extractor, or with the actor's, which they then do not train."""
         _, qf_arch = get_actor_critic_arch(self.net_arch)
         kwargs = self._update_features_extractor({**self._network_kwargs(), "net_arch": qf_arch}, features_extractor)
         return Critic(
@@ -137,7 +142,7 @@ class GSACPolicy(BasePolicy):
         ).to(self.device)
 
     def forward(self, obs: PyTorchObs, deterministic: bool = False) -> Tensor:
-        """The env's own integers: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
+        """The environment's integer actions: the mode, or an exact sample. [B] for ``Discrete``, else [B, G]"""
         return self._predict(obs, deterministic)
 
     def _predict(self, observation: PyTorchObs, deterministic: bool = False) -> Tensor:
@@ -152,14 +157,15 @@ class GSACPolicy(BasePolicy):
         action_masks: np.ndarray | None = None,
         noise: Tensor | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """The action in a state, as SB3's policies give it, within ``action_masks``, bool [D] or [n, D], if given.
+        """The actions at one or n observations, as SB3's policies return them.
 
-        :param noise: standard Gumbel noise [n, D] that decides what is sampled; fresh if None. The same noise again is
-            the same choice wherever the policy is the same
+        :param action_masks: bool [D] or [n, D], True where a class may be chosen
+        :param noise: standard Gumbel noise [n, D] that is added to the logits to sample; drawn if None. The same noise
+            gives the same action as long as the policy is the same
         :raises ValueError: masks of another shape or number, or one that allows nothing
         """
         if isinstance(observation, tuple):
-            return super().predict(observation, state, episode_start, deterministic)  # says what is wrong with it
+            return super().predict(observation, state, episode_start, deterministic)  # raises SB3's error
         self._switch(self.actor, False)
         obs, vectorized = self.obs_to_tensor(observation)
         masks = None if action_masks is None else self._mask_tensor(action_masks, obs)
@@ -176,14 +182,14 @@ class GSACPolicy(BasePolicy):
         return torch.as_tensor(masks, device=self.device)
 
     def set_training_mode(self, mode: bool) -> None:
-        """Switches actor and critics. The targets stay in evaluation mode."""
+        """Sets training or evaluation mode of actor and critics; the target critics stay in evaluation mode."""
         for part in (self.actor, self.critic):
             self._switch(part, mode)
         self.training = mode
 
     @staticmethod
     def _switch(part: Actor | Critic, mode: bool) -> None:
-        # To walk through a small network takes longer than to evaluate it.
+        # Only if it changes, as visiting all modules of a small network takes longer than evaluating it.
         if part.training != mode:
             part.set_training_mode(mode)
 
@@ -201,7 +207,7 @@ class GSACPolicy(BasePolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         return {
             **super()._get_constructor_parameters(),
-            "lr_schedule": self._dummy_schedule,  # a policy loaded alone is not trained by its optimisers
+            "lr_schedule": self._dummy_schedule,  # a policy that is loaded without its algorithm is not trained
             "net_arch": self.net_arch,
             "activation_fn": self.activation_fn,
             "features_extractor_class": self.features_extractor_class,
@@ -221,8 +227,8 @@ MlpPolicy = GSACPolicy
 class CnnPolicy(GSACPolicy):
     """:class:`GSACPolicy` for images.
 
-    By default SB3's ``NatureCNN`` reads them; where they are smaller than 36 pixels on a side, which it refuses,
-    :class:`gsac.SmallCNN` does.
+    The features extractor is SB3's ``NatureCNN`` by default, and :class:`gsac.SmallCNN` for images of less than 36 pixels
+    in height or width, which NatureCNN cannot read.
     """
 
     features_extractor_class = NatureCNN

@@ -1,4 +1,4 @@
-"""A features extractor for images that are too small for SB3's own, and the choice between the two."""
+"""A features extractor for images that are too small for SB3's NatureCNN, and the choice between the two."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Combine
 from torch import Tensor, nn
 
 LEAST_FOR_NATURE_CNN = 36
-"""Pixels on a side: below them, nothing is left after NatureCNN's second convolution for the third."""
+"""Height and width in pixels below which NatureCNN's third convolution has no input left."""
 FILTERS = 16
 KERNEL = 3
 
 
 class SmallCNN(BaseFeaturesExtractor):
-    """One convolution of 16 filters, 3x3, and a layer behind it, with ReLUs: [B, C, H, W] -> [B, features_dim]
+    """One convolution with 16 filters of 3x3 and a linear layer, each with a ReLU: [B, C, H, W] -> [B, features_dim]
 
     The network of MinAtar (Young & Tian 2019, https://arxiv.org/abs/1903.03176), for images of about 10x10 pixels. It
-    takes images channels first, as SB3 scales and transposes them, in SB3's own algorithms as well.
+    can be passed to SB3's own algorithms as well, and like SB3's extractors takes images that are scaled and channels
+    first.
 
     :param observation_space: of the images, channels first
-    :param features_dim: width of the layer behind the convolution
-    :raises ValueError: no images, or of less than 3 pixels on a side
+    :param features_dim: width of the linear layer
+    :raises ValueError: no images, or less than 3 pixels in height or width
     """
 
     def __init__(self, observation_space: spaces.Space[Any], features_dim: int = 128) -> None:
@@ -35,7 +36,7 @@ class SmallCNN(BaseFeaturesExtractor):
             )
         super().__init__(observation_space, features_dim)
         channels, height, width = shape
-        # What comes out of these layers is nobody else's, and their gradients do not need it.
+        # In place is safe: the outputs of these layers are used nowhere else, nor by their gradients.
         self.cnn = nn.Sequential(nn.Conv2d(channels, FILTERS, KERNEL), nn.ReLU(inplace=True), nn.Flatten())
         n_flat = FILTERS * (height - KERNEL + 1) * (width - KERNEL + 1)
         self.linear = nn.Sequential(nn.Linear(n_flat, features_dim), nn.ReLU(inplace=True))
@@ -48,7 +49,7 @@ class SmallCNN(BaseFeaturesExtractor):
 def fitting_extractor(
     usual: type[BaseFeaturesExtractor], space: spaces.Space[Any], normalize_images: bool = True
 ) -> type[BaseFeaturesExtractor]:
-    """The usual extractor, but :class:`SmallCNN` for images that are too small for NatureCNN.
+    """Chooses the features extractor: ``usual``, or :class:`SmallCNN` for images that are too small for NatureCNN.
 
     :param space: of the observations, images channels first
     :param normalize_images: whether images are divided by 255, as in the policies
@@ -57,7 +58,10 @@ def fitting_extractor(
 
 
 def check_extractor(kind: type[BaseFeaturesExtractor], space: spaces.Space[Any], normalize_images: bool) -> None:
-    """:raises ValueError: images that are too small for the extractor; the parameters are as above"""
+    """Raises an error if the extractor cannot read the images; parameters as in :func:`fitting_extractor`.
+
+    :raises ValueError: images that are too small
+    """
     if kind is NatureCNN and _too_small(space, normalize_images):
         raise ValueError(
             f"{_refusal('the observation space', space)}: leave features_extractor_class out, or pass gsac.SmallCNN."

@@ -1,90 +1,100 @@
-"""Adam as one kernel, without the Python around it."""
+"""Adam as one fused kernel, and how to set an optimiser's learning rate."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class _State(NamedTuple):
-    """What the kernel takes, in its order; lists with an entry for each parameter."""
+class _KernelLists(NamedTuple):
+    """The kernel's arguments, gathered once: lists with an entry for each parameter that has a gradient."""
 
-    of: dict[Any, Any]
-    """The optimiser's ``state`` that the lists were taken from: loading another one replaces it."""
-    params: list[Tensor]
+    state: dict[Any, Any]
+    """The optimiser's ``state`` that the lists were gathered from."""
+    parameters: list[Tensor]
     exp_avgs: list[Tensor]
     exp_avg_sqs: list[Tensor]
     steps: list[Tensor]
     all_steps: Tensor
-    """The storage of ``steps``: one operation counts all of them up. [parameters]"""
+    """The steps' common storage, so that one operation increments all of them. [parameters]"""
 
-    def is_of(self, state: dict[Any, Any], params: list[Tensor]) -> bool:
-        """Whether these are the parameters with a gradient, and this is their state still."""
+    @classmethod
+    def gathered(cls, state: dict[Any, Any], parameters: list[Tensor]) -> _KernelLists:
+        """Gathers the lists and moves the steps in ``state`` into one tensor."""
+        entries = [state[parameter] for parameter in parameters]
+        all_steps = torch.stack([entry["step"] for entry in entries])
+        for entry, step in zip(entries, all_steps.unbind(), strict=True):
+            entry["step"] = step
+        exp_avgs, exp_avg_sqs, steps = ([entry[k] for entry in entries] for k in ("exp_avg", "exp_avg_sq", "step"))
+        return cls(state, parameters, exp_avgs, exp_avg_sqs, steps, all_steps)
+
+    def fit(self, state: dict[Any, Any], parameters: list[Tensor]) -> bool:
+        """Whether they still belong to this state, which loading or clearing replaces, and to these parameters."""
         return (
-            self.of is state
-            and len(self.params) == len(params)
-            and all(map(operator.is_, self.params, params))
-            and state.get(params[0], {}).get("step") is self.steps[0]
+            self.state is state
+            and len(self.parameters) == len(parameters)
+            and all(map(operator.is_, self.parameters, parameters))
+            and state.get(parameters[0], {}).get("step") is self.steps[0]
         )
 
 
 class FusedAdam(torch.optim.Adam):
-    """``torch.optim.Adam(fused=True)``: the same numbers and files, at a third of the cost for small networks.
+    """``torch.optim.Adam(fused=True)`` with a second way to step, :meth:`lean_step`: same numbers, same files, less time.
 
-    PyTorch sorts parameters by device and type, looks for hooks and gathers the state at each step, which takes longer
-    than the sums themselves where networks are small. :meth:`lean_step` does that once; whatever is out of the ordinary
-    (several groups or types of parameters, ``amsgrad``, a registered hook) takes PyTorch's own way.
+    PyTorch's ``step()`` spends most of its time around the kernel if networks are small: at each step it gathers the
+    state, sorts it by device and type, and opens a profiler's record. ``lean_step()`` gathers once. On one core of a CPU,
+    for an actor 4-64-64-2 and for its twin critics, it takes 14 and 20 microseconds, and PyTorch's step 55 and 80, which
+    makes a whole update of GSAC 8% slower. Without the gathered lists it takes 28 and 49, and an update 2 to 3% longer.
     Kingma & Ba 2015, https://arxiv.org/abs/1412.6980
 
-    :param params: of one device and type
+    :param params: parameters, or groups of them as PyTorch takes them
     :param lr: learning rate, see :func:`set_learning_rate`
     :param kwargs: the other settings of ``torch.optim.Adam``
     """
 
-    _kept: _State | None = None
+    _lists: _KernelLists | None = None
 
     def __init__(self, params: Any, lr: float | Tensor = 1e-3, **kwargs: Any) -> None:
         super().__init__(params, lr, **{"fused": True, **kwargs})
 
     @property
     def has_hooks(self) -> bool:
-        """Whether anything was registered to be called before or after a step."""
+        """Whether a function is registered to be called before or after each step."""
         return bool(self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks)
 
-    def step(self, closure: Callable[[], float] | None = None) -> Any:
-        """As ``torch.optim.Adam``: calls hooks, and the closure if there is one."""
-        step: Any = torch.optim.Adam.step
-        # PyTorch wraps the step of each class that an optimiser was made of, to call the hooks: this class's own
-        # has called them already.
-        return (step.__wrapped__ if getattr(step, "hooked", False) else step)(self, closure)
-
     def lean_step(self) -> None:
-        """The same step without what surrounds it, where nothing is out of the ordinary."""
+        """Calls the kernel; or ``step()`` if there are hooks, several groups or types of parameters, or rare settings."""
         group = self.param_groups[0]
-        learned = [parameter for parameter in group["params"] if parameter.grad is not None]
-        if not learned or self._is_special(group):
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if (
+            not parameters
+            or len(self.param_groups) > 1
+            or not group["fused"]
+            or group["amsgrad"]
+            or group["decoupled_weight_decay"]
+            or self.has_hooks
+        ):
             self.step()
             return
-        kept = self._kept
-        if kept is None or not kept.is_of(self.state, learned):
-            kinds = {(parameter.dtype, parameter.device) for parameter in learned}
-            if len(kinds) > 1 or any(not self.state.get(parameter) for parameter in learned):
+        if self._lists is None or not self._lists.fit(self.state, parameters):
+            kinds = {(parameter.dtype, parameter.device) for parameter in parameters}
+            if len(kinds) > 1 or any(not self.state.get(parameter) for parameter in parameters):
                 self.step()  # which makes the state
                 return
-            kept = self._kept = self._gathered(learned)
+            self._lists = _KernelLists.gathered(self.state, parameters)
+        lists = self._lists
         with torch.no_grad():
-            kept.all_steps.add_(1)
+            lists.all_steps.add_(1)
             torch._fused_adam_(
-                kept.params,
-                [parameter.grad for parameter in learned],
-                kept.exp_avgs,
-                kept.exp_avg_sqs,
+                lists.parameters,
+                [parameter.grad for parameter in parameters],
+                lists.exp_avgs,
+                lists.exp_avg_sqs,
                 [],
-                kept.steps,
+                lists.steps,
                 lr=group["lr"],
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],
@@ -94,32 +104,12 @@ class FusedAdam(torch.optim.Adam):
                 maximize=group["maximize"],
             )
 
-    def _is_special(self, group: dict[str, Any]) -> bool:
-        return bool(
-            len(self.param_groups) > 1
-            or not group["fused"]
-            or group["amsgrad"]
-            or group["decoupled_weight_decay"]
-            or self.has_hooks
-        )
-
-    def _gathered(self, parameters: list[Tensor]) -> _State:
-        states = [self.state[parameter] for parameter in parameters]
-        all_steps = torch.stack([state["step"] for state in states])
-        for state, step in zip(states, all_steps.unbind(), strict=True):
-            state["step"] = step
-        return _State(
-            of=self.state,
-            params=list(parameters),
-            exp_avgs=[state["exp_avg"] for state in states],
-            exp_avg_sqs=[state["exp_avg_sq"] for state in states],
-            steps=[state["step"] for state in states],
-            all_steps=all_steps,
-        )
-
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Of all groups. On a GPU that of :class:`FusedAdam` is a tensor, which captured graphs see change."""
+    """Sets the learning rate of all parameter groups.
+
+    For :class:`FusedAdam` on a GPU it is a 0-d tensor, filled in place, so that captured CUDA graphs see it change.
+    """
     for group in optimizer.param_groups:
         device = group["params"][0].device
         if isinstance(group["lr"], Tensor) and group["lr"].device == device:

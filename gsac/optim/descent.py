@@ -1,4 +1,4 @@
-"""A step of some parameters down the gradient of a loss."""
+"""One step of gradient descent: the gradient, its clipping, and the optimiser's step."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from gsac.optim.adam import FusedAdam
 def descend(
     optimizer: torch.optim.Optimizer, loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None
 ) -> None:
-    """Moves these parameters alone: the loss leaves no gradient anywhere else, and none is computed elsewhere.
+    """Takes a descent step with these parameters. No other tensor gets a gradient, and none is computed for it.
 
     :param loss: []
-    :param parameters: of the optimiser; those that need no gradient stay
-    :param max_grad_norm: clip the norm of the gradient, if given
+    :param parameters: of the optimiser; those that need no gradient stay as they are
+    :param max_grad_norm: the norm that the gradient is clipped to; None to leave it
     """
     take_step(optimizer, parameters, gradient(loss, parameters, max_grad_norm))
 
 
 def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None) -> list[Tensor | None]:
-    """Of the loss with respect to each of these parameters; None for those that need none, or that it does not ask.
+    """The gradient of the loss by each parameter; None if the parameter is frozen or the loss does not use it.
 
-    Each is laid out in memory as its parameter, which fused optimisers take for granted.
+    Each has the strides of its parameter, which fused optimisers need.
     """
     learned = [parameter for parameter in parameters if parameter.requires_grad]
     if not learned:
@@ -45,14 +45,14 @@ def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | 
 
 
 def clipped(gradients: list[Tensor], max_norm: float) -> Sequence[Tensor]:
-    """All of them, scaled such that the norm of them as one vector is ``max_norm`` at most.
+    """Scales the gradients so that their norm, as one vector, is at most ``max_norm``; returns new tensors.
 
-    As ``torch.nn.utils.clip_grad_norm_``, without the sorting by device and type that takes it longer than the sums; and
-    not in place, as two parameters may have been given the same tensor. Pascanu et al. 2013,
+    Not in place, since autograd may have returned one tensor for two parameters. Pascanu et al. 2013,
     https://arxiv.org/abs/1211.5063
     """
     if not gradients:
         return gradients
+    # torch.nn.utils.get_total_norm gives the same bits, but sorts by device and type: 16 microseconds more for each network.
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
     return torch._foreach_mul(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
 
@@ -64,7 +64,7 @@ def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
 def take_step(
     optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
 ) -> None:
-    """A step of the optimiser with these gradients, which are kept as the parameters' ``grad``."""
+    """Sets the parameters' ``grad`` to these gradients and takes a step of the optimiser."""
     for parameter, part in zip(parameters, gradients, strict=True):
         parameter.grad = part
     if isinstance(optimizer, FusedAdam):

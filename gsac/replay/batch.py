@@ -1,4 +1,4 @@
-"""The only door between a replay buffer and the maths."""
+"""Converts the samples of a replay buffer to the tensors that the losses take. Nothing else converts them."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from gsac.spaces.codec import ActionCodec
 
 
 class Batch(NamedTuple):
-    """Transitions, as the losses want them."""
+    """A batch of transitions as the losses take them."""
 
     observations: PyTorchObs
     actions: Tensor
     """Flat one-hots [B, D]"""
     rewards: Tensor
-    """[B]; for n-step samples the discounted sum over the steps"""
+    """[B]; of n-step samples the discounted sum of n rewards"""
     discounts: Tensor
-    """[B]: what the value of the next observation counts, gamma^n, or 0 where the episode terminated"""
+    """[B]: the weight of the next observation's value: gamma^n, or 0 if the episode terminated"""
     next_observations: PyTorchObs
     masks: Tensor | None = None
-    """What is allowed, bool [B, D]; everything if None"""
+    """Bool [B, D], True where a class may be chosen; None if all may"""
     next_masks: Tensor | None = None
+    """The masks of the next observations, bool [B, D]"""
     weights: Tensor | None = None
-    """[B]: what each transition counts in the critics' loss; None for the same"""
+    """[B]: the weight of each transition in the critics' loss; None if all are 1"""
 
     @classmethod
     def from_replay(
         cls, samples: Any, codec: ActionCodec, gamma: float, stored_masks: StoredMasks | None = None
     ) -> Batch:
-        """From the samples of any SB3 replay buffer.
+        """Converts the samples of any SB3 replay buffer.
 
         :param samples: ``ReplayBufferSamples``, ``DictReplayBufferSamples`` or ``PrioritizedSamples``
-        :param gamma: the discount of one step, where the samples bring none of their own
-        :param stored_masks: how the observations hold masks, if they do
+        :param codec: of the environment's actions
+        :param gamma: the discount of one step, for samples that have no ``discounts``
+        :param stored_masks: separates masks from observations, if the buffer stores masks
         """
         discounts = gamma if samples.discounts is None else samples.discounts
         observations, next_observations, masks, next_masks = samples.observations, samples.next_observations, None, None

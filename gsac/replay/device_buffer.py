@@ -1,4 +1,4 @@
-"""A replay buffer that lives where the networks are, so that sampling is a few operations of the device."""
+"""A replay buffer stored on the training device, so that sampling needs no copy from the host."""
 
 from __future__ import annotations
 
@@ -12,37 +12,50 @@ from stable_baselines3.common.type_aliases import DictReplayBufferSamples, PyTor
 from torch import Tensor
 
 from gsac.replay.device_rows import DeviceRows, shares_memory
-from gsac.replay.n_step import NStepReturns, check_steps
+from gsac.replay.n_step import NStepSum, check_steps
 from gsac.replay.storage import DONE, REWARD, TIMEOUT, check_free, replay_bytes, stored_fields
 
-NOT_PICKLED = ("_rows", "_flat", "_device", "_n_valid", "_first", "_newest", "_sum_steps", "_ahead")
+NOT_PICKLED = (
+    "_rows",
+    "_flat",
+    "_device",
+    "_n_drawable_tensor",
+    "_first_row",
+    "_newest_step",
+    "_sum_n_steps",
+    "_row_offsets",
+)
+"""Attributes on the device, which ``_allocate`` makes again."""
 
 
 class DeviceReplayBuffer(ReplayBuffer):
-    """Uniform replay in SB3's interface, stored on the training device.
+    """Uniform replay with SB3's interface, stored on the training device.
 
-    New transitions wait on the host until the next :meth:`sample`, or until some thousand of them have come, and go to
-    the device in one copy for each field. Sampling draws and gathers on the device: nothing is read from it, copied to
-    it, or computed by numpy, and a CUDA graph that captured :meth:`sample` stays right while the buffer fills, provided
-    that :meth:`flush` is called before each replay. (Capture again after ``device`` was set.) On the CPU transitions are
-    written where they stay.
+    New transitions are held on the host until the next :meth:`sample`, or until about a thousand have come, and are then
+    copied to the device at once, field by field. Sampling draws and gathers on the device, without a copy to or from the
+    host and without NumPy. A CUDA graph that captured :meth:`sample` stays correct while the buffer fills, provided that
+    :meth:`flush` is called before each replay; capture again after ``device`` was set. On the CPU transitions are written
+    where they stay.
 
-    It takes the place of SB3's ``ReplayBuffer``, ``DictReplayBuffer`` and ``NStepReplayBuffer``, and gives the samples
-    that they give, in tensors of the same types.
+    It replaces SB3's ``ReplayBuffer``, ``DictReplayBuffer`` and ``NStepReplayBuffer`` and returns the same samples, in
+    tensors of the same types.
 
     :param buffer_size: transitions, over all environments
-    :param observation_space: arrays or a ``Dict`` of such
+    :param observation_space: arrays or a ``Dict`` of arrays
     :param action_space: of the environment
-    :param device: of the storage and the samples; they move if the attribute is set
+    :param device: of the storage and the samples; if the attribute is set, they move there
     :param n_envs: environments
-    :param optimize_memory_usage: store each observation once; for one step, and without ``handle_timeout_termination``
-    :param handle_timeout_termination: a time limit ends the episode, but not its value
-    :param n_steps: rewards to be summed, as SB3's ``NStepReplayBuffer`` does: up to the end of the episode, or of what
-        was stored
-    :param gamma: the discount of a step, where there are several
-    :raises ValueError: an argument out of its range, two that exclude each other, or more bytes than the device has
+    :param optimize_memory_usage: store each observation once, which halves the memory; only with ``n_steps=1`` and
+        ``handle_timeout_termination=False``
+    :param handle_timeout_termination: bootstrap from the last observation if a time limit truncated the episode
+    :param n_steps: n of n-step returns; as in SB3's ``NStepReplayBuffer``, sums end with the episode or the newest step
+    :param gamma: the discount of a step, used if ``n_steps`` is above 1
+    :raises ValueError: an argument out of its range, two that exclude each other, or too little memory on the device
     :raises TypeError: an argument of another kind
     """
+
+    NOT_RECORDED = ("pos", "full", "_rows")
+    """Change with every transition; what a recorded sample reads is in tensors."""
 
     n_steps: int
     gamma: float
@@ -64,8 +77,8 @@ class DeviceReplayBuffer(ReplayBuffer):
         check_steps(n_steps, gamma, optimize_memory_usage)
         if optimize_memory_usage and handle_timeout_termination:
             raise ValueError(
-                "optimize_memory_usage=True stores no observation of its own for an episode's last state, which "
-                "handle_timeout_termination=True needs: pass handle_timeout_termination=False (to an algorithm, "
+                "optimize_memory_usage=True does not store the last observation of an episode, from which "
+                "handle_timeout_termination=True bootstraps: pass handle_timeout_termination=False (to an algorithm, "
                 "replay_buffer_kwargs={'handle_timeout_termination': False}) or optimize_memory_usage=False."
             )
         super(ReplayBuffer, self).__init__(buffer_size, observation_space, action_space, device, n_envs)
@@ -84,15 +97,15 @@ class DeviceReplayBuffer(ReplayBuffer):
         self._rows = DeviceRows(fields, self.buffer_size, self.n_envs, device)
         self._rows.put(contents or {})
         self._flat = {name: values.flatten(0, 1) for name, values in self._rows.stored.items()}
-        self._n_valid, self._first, self._newest = torch.zeros(3, dtype=torch.int64, device=device)
-        self._sum_steps = NStepReturns(self.n_steps, self.gamma, device)
-        self._ahead = torch.arange(self.n_steps, device=device) * self.n_envs
+        self._n_drawable_tensor, self._first_row, self._newest_step = torch.zeros(3, dtype=torch.int64, device=device)
+        self._sum_n_steps = NStepSum(self.n_steps, self.gamma, device)
+        self._row_offsets = torch.arange(self.n_steps, device=device) * self.n_envs
         self._device = device
         self._fill_numbers()
 
     @property
     def device(self) -> torch.device:
-        """Where transitions are stored; if it is set, they move at the next :meth:`sample`."""
+        """The device of the storage; after it is set, transitions move at the next :meth:`sample`."""
         return self._device
 
     @device.setter
@@ -100,33 +113,33 @@ class DeviceReplayBuffer(ReplayBuffer):
         self._device = device
 
     def _move(self) -> None:
-        """To the device that was set since. Not before it is needed: whoever only looks at a loaded buffer needs no GPU."""
+        """Moves the storage if ``device`` was set. Only when sampling, so that a loaded buffer can be read without a GPU."""
         assert self._rows is not None
         if self._rows.device != self._device:
             self._allocate(self._device, self._flushed.contents(self._n_used))
 
     @property
     def storage(self) -> DeviceRows | None:
-        """Another one after ``device`` was set to another."""
+        """The rows on the device; a new object after ``device`` was changed."""
         self._move()
         return self._rows
 
     @property
     def _flushed(self) -> DeviceRows:
-        """With everything that waited."""
+        """The rows after :meth:`flush`."""
         self.flush()
         assert self._rows is not None
         return self._rows
 
     @property
     def _n_used(self) -> int:
-        """Rows that hold something."""
-        following = int(self.optimize_memory_usage)  # the next observation of the newest
+        """The number of steps that hold data."""
+        following = int(self.optimize_memory_usage)  # the newest transition's next observation, one step later
         return min(self.size() + following, self.buffer_size)
 
     @property
     def observations(self) -> Any:  # type: ignore[override]
-        """[steps, n_envs, ...]. As all storage, a tensor on the device, and on the CPU an array, as in SB3."""
+        """[steps, n_envs, ...]. Like all stored fields a tensor on a GPU, and on the CPU a NumPy array as in SB3."""
         return self._grouped("observations")
 
     @property
@@ -156,7 +169,7 @@ class DeviceReplayBuffer(ReplayBuffer):
     def _grouped(self, name: str) -> Any:
         if name == "next_observations" and self.optimize_memory_usage:
             raise AttributeError(
-                "optimize_memory_usage=True stores no next_observations: they are those one step later."
+                "optimize_memory_usage=True stores no next_observations: read observations one step later."
             )
         if isinstance(self.obs_shape, dict):
             return {key: self._shown(f"{name}/{key}") for key in self.obs_shape}
@@ -171,39 +184,39 @@ class DeviceReplayBuffer(ReplayBuffer):
         done: np.ndarray,
         infos: list[dict[str, Any]],
     ) -> None:
-        """Takes a transition of each environment, as SB3 does; nothing is sent to the device yet, as a rule."""
+        """Adds a transition of each environment, as SB3 does; it is copied to the device later."""
         rows = self._rows
         assert rows is not None
-        at, waiting = rows.place(self.pos), rows.waiting
-        self._write(waiting, "observations", at, obs)
+        at, pending = rows.place(self.pos), rows.pending
+        self._write(pending, "observations", at, obs)
         if self.optimize_memory_usage:
-            self._write(waiting, "observations", (at + 1) % len(waiting["actions"]), next_obs)
+            self._write(pending, "observations", (at + 1) % len(pending["actions"]), next_obs)
         else:
-            self._write(waiting, "next_observations", at, next_obs)
-        waiting["actions"][at] = action.reshape(self.n_envs, self.action_dim)
-        outcomes = waiting["outcomes"][at]
+            self._write(pending, "next_observations", at, next_obs)
+        pending["actions"][at] = action.reshape(self.n_envs, self.action_dim)
+        outcomes = pending["outcomes"][at]
         outcomes[:, REWARD], outcomes[:, DONE], outcomes[:, TIMEOUT] = reward, done, 0.0
         if self.handle_timeout_termination:
             truncated = np.array([info.get("TimeLimit.truncated", False) for info in infos])
             outcomes[:, TIMEOUT] = truncated.reshape(self.n_envs)
-        rows.n_waiting += 1
+        rows.n_pending += 1
         self.pos += 1
         if self.pos == self.buffer_size:
             self.full, self.pos = True, 0
-        if rows.none_can_wait:
+        if rows.must_store:
             self.flush()
 
-    def _write(self, waiting: dict[str, np.ndarray], name: str, at: int, observations: Any) -> None:
+    def _write(self, pending: dict[str, np.ndarray], name: str, at: int, observations: Any) -> None:
         parts = observations if isinstance(self.obs_shape, dict) else {"": observations}
         for key, shape in self._stored_shapes.items():
-            # Numbers of Discrete observations come without the dimension that they are stored with.
+            # Discrete observations come as [n_envs] and are stored as [n_envs, 1].
             values = np.asarray(parts[key])
-            waiting[f"{name}/{key}"][at] = values if values.ndim > len(shape) else values.reshape(self.n_envs, *shape)
+            pending[f"{name}/{key}"][at] = values if values.ndim > len(shape) else values.reshape(self.n_envs, *shape)
 
     def flush(self) -> None:
-        """Stores what waits on the host. Does nothing if nothing waits."""
+        """Copies the transitions that are held on the host to the device, if there are any."""
         assert self._rows is not None
-        if self._rows.n_waiting > 0:
+        if self._rows.n_pending > 0:
             followed = "observations/" if self.optimize_memory_usage else None
             self._rows.store(self.pos, followed)
             self._fill_numbers()
@@ -211,46 +224,50 @@ class DeviceReplayBuffer(ReplayBuffer):
     def reset(self) -> None:
         super().reset()
         assert self._rows is not None
-        self._rows.n_waiting = 0
+        self._rows.n_pending = 0
         self._fill_numbers()
 
     @property
     def _n_rows(self) -> int:
-        """Those of all environments."""
+        """Transitions that fit, over all environments."""
         return self.buffer_size * self.n_envs
 
     @property
     def _n_drawable(self) -> int:
         """Transitions that can be drawn."""
-        # Where each observation is stored once, the oldest has become the next observation of the newest.
+        # If observations are stored once, the oldest is overwritten by the newest transition's next observation.
         lost = int(self.optimize_memory_usage and self.full)
         return (self.size() - lost) * self.n_envs
 
     def _fill_numbers(self) -> None:
-        """What :meth:`sample` has to know of the ring. On the device, so that a captured graph sees it change."""
-        self._n_valid.fill_(self._n_drawable)
+        """Writes the ring's state to tensors on the device, so that a captured graph sees it change."""
+        self._n_drawable_tensor.fill_(self._n_drawable)
         if self.optimize_memory_usage:
-            self._first.fill_((self.pos + 1) * self.n_envs if self.full else 0)
+            self._first_row.fill_((self.pos + 1) * self.n_envs if self.full else 0)
         if self.n_steps > 1:
-            self._newest.fill_((self.pos - 1) % self.buffer_size)
+            self._newest_step.fill_((self.pos - 1) % self.buffer_size)
 
     def sample(  # type: ignore[override]
         self, batch_size: int, env: Any = None
     ) -> ReplayBufferSamples | DictReplayBufferSamples:
-        """Transitions, each with the same chance, drawn by PyTorch's generator of the device.
+        """Draws transitions uniformly, with PyTorch's generator of the device.
 
-        :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one; it does so on the
-            host by numpy, so that every sample is read from the device and sent there again
+        :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one; it works on NumPy
+            arrays, so every sample is copied to the host and back
         :raises ValueError: nothing is stored
         """
         self._move()
         self.flush()
         if self._n_drawable == 0:
             raise ValueError("There is nothing to sample: add() transitions to the replay buffer first.")
-        # Whole numbers of 63 bits: the remainder favours none by more than one in 2^63 / n.
-        rows = torch.empty(batch_size, dtype=torch.int64, device=self._device).random_().remainder_(self._n_valid)
+        # The remainder of 63 random bits: probabilities of n rows differ by a factor of 1 + n / 2^63 at most.
+        rows = (
+            torch.empty(batch_size, dtype=torch.int64, device=self._device)
+            .random_()
+            .remainder_(self._n_drawable_tensor)
+        )
         if self.optimize_memory_usage:
-            rows.add_(self._first).remainder_(self._n_rows)
+            rows.add_(self._first_row).remainder_(self._n_rows)
         return self._get_samples(rows, env)
 
     def _get_samples(  # type: ignore[override]
@@ -277,13 +294,13 @@ class DeviceReplayBuffer(ReplayBuffer):
 
     def _several_steps(self, rows: Tensor, env: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The row of the last step that counts [B], the sum of the rewards [B, 1], the discount after it [B, 1]."""
-        window = (rows[:, None] + self._ahead).remainder_(self._n_rows)
+        window = (rows[:, None] + self._row_offsets).remainder_(self._n_rows)
         outcomes = self._flat["outcomes"].index_select(0, window.flatten()).view(*window.shape, -1)
         rewards, dones, timeouts = outcomes.unbind(-1)
         ends = torch.logical_or(dones, timeouts)
         steps = window if self.n_envs == 1 else window // self.n_envs
-        ends.logical_or_(steps == self._newest)
-        summed = self._sum_steps(self._normalized_rewards(rewards, env), ends)
+        ends.logical_or_(steps == self._newest_step)
+        summed = self._sum_n_steps(self._normalized_rewards(rewards, env), ends)
         return window.gather(1, summed.last)[:, 0], summed.returns, summed.discounts
 
     def _gather(self, name: str, rows: Tensor, env: Any) -> PyTorchObs:
@@ -302,13 +319,13 @@ class DeviceReplayBuffer(ReplayBuffer):
         return self.to_torch(self._normalize_reward(rewards.numpy(force=True), env))
 
     def __getstate__(self) -> dict[str, Any]:
-        """The rows in use, as numpy arrays, so that any machine can read them."""
+        """Pickles the steps in use as NumPy arrays, which any machine can read."""
         contents = self._flushed.contents(self._n_used)
         state = {name: value for name, value in vars(self).items() if name not in NOT_PICKLED}
         return state | {"contents": {name: values.numpy(force=True) for name, values in contents.items()}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """On the CPU, until ``device`` is set."""
+        """Restores the buffer on the CPU; set ``device`` to move it."""
         contents = {name: torch.from_numpy(values) for name, values in state.pop("contents").items()}
         vars(self).update(state)
         self._allocate(torch.device("cpu"), contents)

@@ -1,4 +1,4 @@
-"""Rows on a device that are written on the host, many at a time."""
+"""A ring of rows on a device, to which the host copies many new rows at a time."""
 
 from __future__ import annotations
 
@@ -11,104 +11,106 @@ from torch import Tensor
 
 from gsac.replay.storage import Field
 
-MOST_WAITING = 1024
-MOST_WAITING_BYTES = 2**25
-"""How many rows wait on the host at most, and how much of its memory they take: one row may always wait."""
+MAX_PENDING_ROWS = 1024
+MAX_PENDING_BYTES = 2**25
+"""The most rows that are held on the host, and the most memory for them; at least one row is held in any case."""
 
 
 def shares_memory(device: torch.device) -> bool:
-    """Whether the host can write where the rows are stored."""
+    """Whether the device's memory is the host's, so that NumPy can write into it."""
     return device.type == "cpu"
 
 
 class DeviceRows:
-    """A ring of rows, stored on a device; new ones wait on the host for one copy of them all.
+    """A ring of rows, stored on a device. New rows are pending on the host until :meth:`store` copies all of them at once.
 
-    Where the host can write into the storage, nothing waits and nothing is copied.
+    On the CPU rows are written where they stay: none is pending, and nothing is copied.
 
-    :param fields: what a row consists of, for each environment
-    :param n_rows: which the ring holds
-    :param n_envs: environments, whose entries are beside each other in a row
-    :param device: on the CPU, memory is taken when it is first used, elsewhere at once
+    :param fields: the contents of a row, for each environment
+    :param n_rows: the number of rows in the ring
+    :param n_envs: environments; a row has an entry for each
+    :param device: on the CPU memory is taken as it is used, elsewhere at once
     """
 
     stored: dict[str, Tensor]
     """[n_rows, n_envs, ...]"""
-    waiting: dict[str, np.ndarray]
-    """Where rows are to be written, see :meth:`place`. One row longer than what may wait, for what belongs to the next
-    row already; where nothing waits, the storage itself."""
-    n_waiting: int
+    pending: dict[str, np.ndarray]
+    """The arrays that new rows are written to, at :meth:`place`. One row longer than the most pending rows, for an
+    observation that belongs to the next row already; on the CPU the storage itself."""
+    n_pending: int
+    """The number of rows that have been written since :meth:`store`"""
 
     def __init__(self, fields: Mapping[str, Field], n_rows: int, n_envs: int, device: torch.device) -> None:
-        self.device, self.n_rows, self.n_waiting = device, n_rows, 0
+        self.device, self.n_rows, self.n_pending = device, n_rows, 0
         shapes = {name: (n_envs, *field.shape) for name, field in fields.items()}
         self.stored = {name: _zeros((n_rows, *shapes[name]), fields[name].dtype, device) for name in fields}
         self._sources: dict[str, Tensor] | None = None
         self._copied: torch.cuda.Event | None = None
         self._pinned = device.type == "cuda"
         if shares_memory(device):
-            self._most_waiting = None
-            self.waiting = {name: values.numpy() for name, values in self.stored.items()}
+            self._max_pending = None
+            self.pending = {name: values.numpy() for name, values in self.stored.items()}
             return
         row_bytes = n_envs * sum(field.n_bytes for field in fields.values())
-        self._most_waiting = min(n_rows, MOST_WAITING, max(MOST_WAITING_BYTES // row_bytes, 1))
+        self._max_pending = min(n_rows, MAX_PENDING_ROWS, max(MAX_PENDING_BYTES // row_bytes, 1))
         self._sources = {
-            name: torch.zeros((self._most_waiting + 1, *shapes[name]), dtype=values.dtype, pin_memory=self._pinned)
+            name: torch.zeros((self._max_pending + 1, *shapes[name]), dtype=values.dtype, pin_memory=self._pinned)
             for name, values in self.stored.items()
         }
-        self.waiting = {name: source.numpy() for name, source in self._sources.items()}
+        self.pending = {name: source.numpy() for name, source in self._sources.items()}
 
     @property
-    def none_can_wait(self) -> bool:
-        return self.n_waiting == self._most_waiting
+    def must_store(self) -> bool:
+        """Whether :meth:`store` must be called before the next row is written."""
+        return self.n_pending == self._max_pending
 
     def place(self, position: int) -> int:
-        """Where in :attr:`waiting` to write the row that is to have this position in the ring."""
+        """The index in :attr:`pending` at which to write the row for this position in the ring."""
         if self._copied is not None:
-            self._copied.synchronize()  # the last copy reads from there
+            self._copied.synchronize()  # the last copy may still read these rows
             self._copied = None
-        return position if self._sources is None else self.n_waiting
+        return position if self._sources is None else self.n_pending
 
     def store(self, end: int, followed: str | None = None) -> None:
-        """Stores what waits, so that the newest row is the one before ``end``.
+        """Copies the pending rows to the device; the newest one goes to the position before ``end``.
 
-        :param followed: how the names of those fields begin whose row after the newest is stored as well
-        :raises RuntimeError: a CUDA graph is being captured, which would store the same rows at each replay
+        :param followed: prefix of the names of fields of which one more row, after the newest, is copied as well
+        :raises RuntimeError: a CUDA graph is being captured, which would copy the same rows at each replay
         """
-        if self._sources is not None and self.n_waiting > 0:
+        if self._sources is not None and self.n_pending > 0:
             if self._pinned and torch.cuda.is_current_stream_capturing():
                 raise RuntimeError(
-                    f"{self.n_waiting} rows wait to be stored while a CUDA graph is captured, which would store them "
+                    f"{self.n_pending} rows are not stored yet while a CUDA graph is captured, which would store them "
                     "at each replay: call flush() of the replay buffer before capturing."
                 )
-            begin = (end - self.n_waiting) % self.n_rows
+            begin = (end - self.n_pending) % self.n_rows
             for name, source in self._sources.items():
-                n_copied = self.n_waiting + (followed is not None and name.startswith(followed))
+                n_copied = self.n_pending + (followed is not None and name.startswith(followed))
                 self._copy(source[:n_copied], self.stored[name], begin)
             if self._pinned:
                 self._copied = torch.cuda.Event()
                 self._copied.record()
-        self.n_waiting = 0
+        self.n_pending = 0
 
     def _copy(self, source: Tensor, stored: Tensor, begin: int) -> None:
-        """In one piece, or in two where the ring ends."""
+        """Copies in one piece, or in two if the rows pass the end of the ring."""
         while len(source) > 0:
             target = stored[begin : begin + len(source)]
             target.copy_(source[: len(target)], non_blocking=self._pinned)
             source, begin = source[len(target) :], 0
 
     def contents(self, n_rows: int) -> dict[str, Tensor]:
-        """The first rows that are stored."""
+        """The first ``n_rows`` stored rows of each field, without a copy."""
         return {name: values[:n_rows] for name, values in self.stored.items()}
 
     def put(self, contents: Mapping[str, Tensor]) -> None:
-        """What :meth:`contents` gave, from any device."""
+        """Stores rows that :meth:`contents` returned, on any device, from the first row on."""
         for name, values in contents.items():
             self.stored[name][: len(values)].copy_(values)
 
 
 def _zeros(shape: tuple[int, ...], dtype: np.dtype[Any], device: torch.device) -> Tensor:
     if shares_memory(device):
-        return torch.from_numpy(np.zeros(shape, dtype))  # unlike torch.zeros, takes memory page by page
+        return torch.from_numpy(np.zeros(shape, dtype))  # unlike torch.zeros, takes memory page by page as it is used
     kind = torch.from_numpy(np.empty(0, dtype)).dtype
     return torch.zeros(shape, dtype=kind, device=device)

@@ -1,4 +1,4 @@
-"""Whole episodes, gathered side by side from several environments."""
+"""Collects whole episodes from several environments at once."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ Observation = Any
 
 
 class EpisodeBatch(NamedTuple):
-    """Whole episodes, one after the other: E of them, N steps in all, the longest of T steps."""
+    """E whole episodes, one after the other: N steps in all, T in the longest."""
 
     observations: PyTorchObs
     """[N, ...]"""
     actions: Tensor
-    """As the policy chose them. [N, ...]"""
+    """As the policy returned them. [N, ...]"""
     rewards: Tensor
     """Padded with zeros. [E, T]"""
     mask: Tensor
-    """True at the N steps that were made; ``padded[mask]`` has the order of the observations. [E, T]"""
+    """True at the N steps of the episodes; ``rewards[mask]`` has the order of the observations. [E, T]"""
 
 
 class Episodes:
-    """Collects a fixed number of whole episodes, each environment its own share.
+    """Collects a fixed number of whole episodes, a fixed number from each environment.
 
-    The first episodes to end, out of several environments, would be the short ones. So it is settled beforehand how many
-    each environment brings, its first ones from a common reset on, however long they take; what quicker ones do in the
-    meantime is discarded. Nothing is allocated in advance.
+    To take the first episodes that end would prefer short ones. So each environment contributes its first episodes after
+    a common reset, however long they take, and the steps that it makes after those are discarded.
 
-    :param n_episodes: in all; shares differ by one at most
-    :param n_envs: environments, as many as episodes or fewer
+    :param n_episodes: in all; the environments' numbers differ by 1 at most
+    :param n_envs: at most ``n_episodes``
     """
 
     def __init__(self, n_episodes: int, n_envs: int) -> None:
@@ -43,7 +42,7 @@ class Episodes:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets everything. The environments are to be reset as well."""
+        """Removes all episodes. The environments must be reset as well."""
         self.observations: list[list[Observation]] = [[] for _ in self.quotas]
         self.actions: list[list[np.ndarray]] = [[] for _ in self.quotas]
         self.rewards: list[list[list[float]]] = [[[]] for _ in self.quotas]
@@ -51,26 +50,26 @@ class Episodes:
 
     @property
     def wanted(self) -> np.ndarray:
-        """Whether an environment's running episode is one of its share. [n_envs]"""
+        """Whether each environment's current episode is collected: it has not contributed its number yet. [n_envs]"""
         return np.array([len(mine) <= quota for mine, quota in zip(self.rewards, self.quotas, strict=True)])
 
     @property
     def complete(self) -> bool:
-        """Whether all episodes have ended."""
+        """Whether all episodes are collected."""
         return not self.wanted.any()
 
     @property
     def longest_running(self) -> int:
-        """Steps of the longest episode that has not ended."""
+        """The number of steps so far of the longest episode that has not ended."""
         return max(len(mine[-1]) for mine in self.rewards)
 
     def add(self, observations: Observation, actions: np.ndarray, rewards: np.ndarray, dones: np.ndarray) -> None:
-        """A step of all environments. An episode ends where ``dones`` says so, terminated or truncated.
+        """Adds a step of each environment whose current episode is collected.
 
-        :param observations: in which the actions were chosen. [n_envs, ...]
-        :param actions: as the policy chose them. [n_envs, ...]
+        :param observations: before the step. [n_envs, ...]
+        :param actions: as the policy returned them. [n_envs, ...]
         :param rewards: [n_envs]
-        :param dones: [n_envs]
+        :param dones: whether the episode ended with this step, terminated or truncated. [n_envs]
         """
         wanted = self.wanted
         self.discarded += int((~wanted).sum())
@@ -82,7 +81,7 @@ class Episodes:
                 self.rewards[i].append([])
 
     def batch(self, device: torch.device) -> EpisodeBatch:
-        """The complete share of every environment, as tensors on the device."""
+        """The collected episodes as tensors on the device, environment by environment."""
         assert self.complete
         observations = [observation for mine in self.observations for observation in mine]
         actions = np.stack([action for mine in self.actions for action in mine])

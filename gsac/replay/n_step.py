@@ -1,34 +1,36 @@
-"""Returns of several steps, computed on the device.
+"""N-step returns, computed on the device.
 
 Sutton & Barto 2018, "Reinforcement Learning: An Introduction", section 7.1, http://incompleteideas.net/book/the-book-2nd.html
 """
 
 from __future__ import annotations
 
-import numbers
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gsac.checks import AT_LEAST_1, check_number, is_at_least_1, is_probability
 
-class Summed(NamedTuple):
-    """Rewards that were summed up to the end of the episode, of what was stored, or of the number of steps."""
+
+class NStepReturns(NamedTuple):
+    """Sums of up to n discounted rewards, fewer if the episode or the stored steps end before."""
 
     last: Tensor
-    """[B, 1]: how many steps after the first the last one is that counts"""
+    """[B, 1]: the index of the last reward in the sum, from 0 to n - 1"""
     returns: Tensor
     """[B, 1]"""
     discounts: Tensor
-    """[B, 1]: gamma^n for n rewards"""
+    """[B, 1]: gamma^m for a sum of m rewards"""
 
 
-class NStepReturns:
-    """Sums n discounted rewards, or fewer where an end comes before. What it needs is on the device beforehand.
+class NStepSum:
+    """Sums discounted rewards over n steps, or up to the first end. Its constants are copied to the device once.
 
     :param n_steps: n
     :param gamma: the discount of a step
+    :param device: of the rewards
     """
 
     def __init__(self, n_steps: int, gamma: float, device: torch.device) -> None:
@@ -36,29 +38,27 @@ class NStepReturns:
         self._steps = torch.arange(n_steps, device=device)
         self._powers, self._discounts = powers[:-1], powers[1:]
 
-    def __call__(self, rewards: Tensor, ends: Tensor) -> Summed:
-        """Of the rewards from each step on [B, n], and whether each was the last that counts: bool [B, n]."""
+    def __call__(self, rewards: Tensor, ends: Tensor) -> NStepReturns:
+        """Sums the rewards of up to n steps.
+
+        :param rewards: of the n steps from each first one on [B, n]
+        :param ends: whether the sum must end with this step, bool [B, n]
+        """
         last = torch.where(ends, self._steps, self._steps[-1]).amin(1, keepdim=True)
         counted = self._steps <= last
-        return Summed(last, (rewards * self._powers * counted).sum(1, keepdim=True), self._discounts.take(last))
+        return NStepReturns(last, (rewards * self._powers * counted).sum(1, keepdim=True), self._discounts.take(last))
 
 
 def check_steps(n_steps: int, gamma: float, optimize_memory_usage: bool) -> None:
-    """What a replay buffer with returns of several steps is given.
+    """Raises an error unless a replay buffer can compute n-step returns with these arguments.
 
     :raises TypeError: an argument of another kind
-    :raises ValueError: an argument out of its range, or next observations are needed that are not stored
+    :raises ValueError: an argument out of its range, or n above 1 without stored next observations
     """
-    if isinstance(n_steps, bool) or not isinstance(n_steps, numbers.Integral):
-        raise TypeError(f"n_steps={n_steps!r} is not a whole number: pass 1, 2, ..., such as n_steps=3.")
-    if n_steps < 1:
-        raise ValueError(f"n_steps={n_steps!r} is out of range: pass 1, 2, ..., such as n_steps=3.")
+    check_number("n_steps", n_steps, AT_LEAST_1, is_at_least_1, 3)
+    check_number("gamma", gamma, "a number within [0, 1]", is_probability, 0.99)
     if n_steps > 1 and optimize_memory_usage:
         raise ValueError(
             f"n_steps={n_steps} needs the next observations that optimize_memory_usage=True leaves out: pass "
             "n_steps=1 or optimize_memory_usage=False."
         )
-    if isinstance(gamma, bool) or not isinstance(gamma, numbers.Real):
-        raise TypeError(f"gamma={gamma!r} is not a number: pass one within [0, 1], such as gamma=0.99.")
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma={gamma!r} is out of range: pass a number within [0, 1], such as gamma=0.99.")

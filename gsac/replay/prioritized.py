@@ -1,4 +1,4 @@
-"""Replay buffers that draw more often what the critics got wrong.
+"""Prioritised replay: transitions with a large TD error are drawn more often.
 
 Schaul et al. 2016, Prioritized Experience Replay, https://arxiv.org/abs/1511.05952
 """
@@ -6,7 +6,6 @@ Schaul et al. 2016, Prioritized Experience Replay, https://arxiv.org/abs/1511.05
 from __future__ import annotations
 
 import math
-import numbers
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,54 +15,56 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
+from gsac.checks import check_number, is_probability
 from gsac.replay.n_step import check_steps
 from gsac.replay.sum_tree import SumTree
 from gsac.schedules import Schedule, as_schedule
 
 
 class PrioritizedSamples(NamedTuple):
-    """SB3's fields, and what prioritised replay adds to them."""
+    """SB3's fields, importance weights and indices."""
 
     observations: PyTorchObs
     actions: Tensor
     next_observations: PyTorchObs
     dones: Tensor
-    """[B, 1]: terminated, and not by a time limit"""
+    """[B, 1]: 1 if the episode terminated, 0 if a time limit truncated it"""
     rewards: Tensor
-    """[B, 1]; with several steps their discounted sum"""
+    """[B, 1]; with n-step returns the discounted sum"""
     discounts: Tensor | None
-    """[B, 1]: gamma^n with n the steps that were summed; None for one step"""
+    """[B, 1]: gamma^m for a sum of m rewards; None if ``n_steps`` is 1"""
     weights: Tensor
-    """[B]: importance weights, the greatest of the batch being 1"""
+    """[B]: importance weights, divided by the greatest of the batch"""
     indices: np.ndarray
-    """[B]: what :meth:`PrioritizedReplayBuffer.update_priorities` wants back"""
+    """[B]: to be passed to :meth:`PrioritizedReplayBuffer.update_priorities`"""
 
 
 class PrioritizedReplayBuffer(ReplayBuffer):
-    """Proportional prioritised replay, for one step or several.
+    """Proportional prioritised replay, with 1-step or n-step returns.
 
-    A transition with priority p = abs(TD error) + epsilon is drawn with a chance proportional to p^alpha. Its share in
-    the critics' loss is weighted by (N * chance)^-beta, divided by the greatest such weight of the batch; with beta = 1
-    the loss's gradient is, up to that factor, the one of uniform replay on average. New transitions get the greatest
-    priority there was, so that each is soon seen. Whoever trains returns the errors by :meth:`update_priorities`.
+    A transition with priority p = abs(TD error) + epsilon is drawn with a probability P proportional to p^alpha. Its
+    weight in the critics' loss is (N * P)^-beta, divided by the greatest of the batch; with beta = 1 the expected
+    gradient is that of uniform replay, up to this factor. New transitions get the greatest priority so far, so that each
+    is soon drawn. The algorithm returns the TD errors to :meth:`update_priorities`.
     Schaul et al. 2016, https://arxiv.org/abs/1511.05952
 
-    Pass it to an algorithm of this package as ``replay_buffer_class``; the algorithm's ``n_steps`` and ``gamma`` are
-    then passed on, and ``beta`` follows its schedule. Other algorithms of SB3 give no errors back.
+    Pass it to GSAC as ``replay_buffer_class``; GSAC passes on its ``n_steps`` and ``gamma``, and sets ``beta`` by its
+    schedule. SB3's own algorithms return no TD errors.
 
     :param buffer_size: transitions, over all environments
     :param observation_space: not a ``Dict``, which :class:`PrioritizedDictReplayBuffer` takes
     :param action_space: of the environment
     :param device: of the samples
-    :param n_envs: environments; each has priorities of its own
-    :param optimize_memory_usage: store each observation once; for one step, and without ``handle_timeout_termination``
-    :param handle_timeout_termination: a time limit ends the episode, but not its value
-    :param n_steps: rewards to be summed, as SB3's ``NStepReplayBuffer`` does: up to the end of the episode, or of what
-        was stored
-    :param gamma: the discount of a step, where there are several
-    :param alpha: how much priorities count, within [0, 1]; with 0 replay is uniform
-    :param beta: how much of the bias is corrected, within [0, 1]: a number for a fixed one, or a schedule that pickles
-    :param epsilon: above 0, so that no transition is lost
+    :param n_envs: environments; each transition of each has its own priority
+    :param optimize_memory_usage: store each observation once, which halves the memory; only with ``n_steps=1`` and
+        ``handle_timeout_termination=False``
+    :param handle_timeout_termination: bootstrap from the last observation if a time limit truncated the episode
+    :param n_steps: n of n-step returns; as in SB3's ``NStepReplayBuffer``, sums end with the episode or the newest step
+    :param gamma: the discount of a step, used if ``n_steps`` is above 1
+    :param alpha: exponent of the priorities, within [0, 1]; 0 is uniform replay. Lower it if TD errors are mostly noise
+    :param beta: exponent of the importance weights, within [0, 1]: a number, or a schedule that can be pickled; 1 removes
+        the bias, lower values let large errors count more at first
+    :param epsilon: added to each priority, above 0, so that transitions without an error can still be drawn
     :raises ValueError: an argument out of its range, or two that exclude each other
     :raises TypeError: an argument or an observation space of another kind
     """
@@ -75,7 +76,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     beta_schedule: Schedule
     max_priority: float
     sum_tree: SumTree
-    """The chances p^alpha, not normalised. Step s of environment e has the index s * n_envs + e."""
+    """The weights p^alpha. Step s of environment e has the index s * n_envs + e."""
 
     def __init__(
         self,
@@ -98,8 +99,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
                 "replay_buffer_class=PrioritizedDictReplayBuffer."
             )
         check_steps(n_steps, gamma, optimize_memory_usage)
-        _check("alpha", alpha, "within [0, 1]", _is_share(alpha), 0.6)
-        _check("epsilon", epsilon, "above 0", _is_number(epsilon) and 0 < epsilon < math.inf, 1e-6)
+        check_number("alpha", alpha, "a number within [0, 1]", is_probability, 0.6)
+        check_number("epsilon", epsilon, "a number above 0", lambda value: 0 < value < math.inf, 1e-6)
         super().__init__(
             buffer_size,
             observation_space,
@@ -112,19 +113,20 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.n_steps, self.gamma = n_steps, gamma
         self.alpha, self.epsilon = alpha, epsilon
         self.beta_schedule = as_schedule(beta, "beta")
-        for progress_remaining in (0.0, 0.5, 1.0):  # checked at each, and left at its start
+        for progress_remaining in (0.0, 0.5, 1.0):  # the setter checks each value; the last one is the start
             self.beta = self.beta_schedule(progress_remaining)
         self.max_priority = 1.0
         self.sum_tree = SumTree(self.buffer_size * n_envs)
 
     @property
     def beta(self) -> float:
-        """How much of the bias is corrected now, from 0 to 1; to be set by whoever keeps the clock."""
+        """The current exponent of the importance weights, within [0, 1]; the algorithm sets it by the schedule."""
         return self._beta
 
     @beta.setter
     def beta(self, value: float) -> None:
-        _check("beta", value, "within [0, 1], or a schedule of such", _is_share(value), "'linear:0.4:1'")
+        allowed = "a number within [0, 1], or a schedule of such"
+        check_number("beta", value, allowed, is_probability, "'linear:0.4:1'")
         self._beta = float(value)
 
     def reset(self) -> None:
@@ -133,16 +135,16 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         self.sum_tree = SumTree(self.sum_tree.size)
 
     def add(self, *args: Any, **kwargs: Any) -> None:
-        """Stores a transition of each environment, as SB3 does, with the greatest priority there was."""
+        """Adds a transition of each environment, as SB3 does, with the greatest priority so far."""
         added = self.pos * self.n_envs + np.arange(self.n_envs)
         super().add(*args, **kwargs)
         self.sum_tree[added] = self.max_priority**self.alpha
         if self.optimize_memory_usage:
-            # The observation of the oldest transition has just become the next observation of the newest.
+            # The newest transition's next observation has overwritten the observation of the oldest transition.
             self.sum_tree[self.pos * self.n_envs + np.arange(self.n_envs)] = 0.0
 
     def sample(self, batch_size: int, env: Any = None) -> PrioritizedSamples:  # type: ignore[override]
-        """Transitions by priority, one from each of ``batch_size`` equal shares of the total.
+        """Draws transitions in proportion to p^alpha, one from each of ``batch_size`` equal intervals of the total.
 
         :param env: the ``VecNormalize`` that normalises observations and rewards, if there is one
         :raises ValueError: nothing is stored
@@ -152,11 +154,11 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         return self._get_samples(self.sum_tree.draw(batch_size), env)
 
     def update_priorities(self, indices: np.ndarray, td_errors: np.ndarray) -> None:
-        """Sets the priorities of what was sampled. Those of transitions that cannot be drawn any more stay 0.
+        """Sets the priorities of sampled transitions. Those of transitions that cannot be drawn any more stay 0.
 
-        :param indices: from the samples [B]
-        :param td_errors: of either sign [B]
-        :raises ValueError: an error that is not finite
+        :param indices: of the samples [B]
+        :param td_errors: with either sign [B]
+        :raises ValueError: an error is NaN or infinite
         """
         priorities = np.abs(np.asarray(td_errors, dtype=np.float64)) + self.epsilon
         if not np.isfinite(priorities).all():
@@ -171,7 +173,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
     def _get_samples(  # type: ignore[override]
         self, batch_inds: np.ndarray, env: Any = None
     ) -> PrioritizedSamples:
-        """The transitions of these indices, which tell step and environment. [B]"""
+        """The transitions at indices s * n_envs + e for step s of environment e. [B]"""
         steps, envs = np.divmod(batch_inds, self.n_envs)
         last, returns, discounts = self._returns(steps, envs, env)
         if self.optimize_memory_usage:
@@ -179,9 +181,9 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         else:
             next_observations = self._observations(self.next_observations, last, envs, env)
         terminated = self.dones[last, envs] * (1 - self.timeouts[last, envs])
-        # (N * chance)^-beta over its greatest value: N and the total cancel.
-        chances = self.sum_tree[batch_inds]
-        weights = (chances / chances.min()) ** -self.beta
+        # (N * P)^-beta, divided by the greatest of the batch: N and the sum of all p^alpha cancel.
+        powers = self.sum_tree[batch_inds]
+        weights = (powers / powers.min()) ** -self.beta
         return PrioritizedSamples(
             observations=self._observations(self.observations, steps, envs, env),
             actions=self.to_torch(self.actions[steps, envs]),
@@ -194,12 +196,12 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         )
 
     def _returns(self, steps: np.ndarray, envs: np.ndarray, env: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The last step that each return counts, the return, and the discount of what comes after it. Each [B]"""
+        """The last step in each n-step return, the return, and the discount of the value after it. Each [B]"""
         ahead = np.arange(self.n_steps)
         window = (steps[:, None] + ahead) % self.buffer_size
         newest = (self.pos - 1) % self.buffer_size
         ends = (self.dones[window, envs[:, None]] + self.timeouts[window, envs[:, None]] > 0) | (window == newest)
-        counted = np.cumsum(ends, axis=1) - ends == 0  # no end before this step
+        counted = np.cumsum(ends, axis=1) - ends == 0  # the step is in the sum if there is no end before it
         rewards = self._normalize_reward(self.rewards[window, envs[:, None]], env)
         powers = self.gamma ** np.arange(self.n_steps + 1, dtype=np.float32)
         n_counted = counted.sum(1)
@@ -220,18 +222,3 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
 class PrioritizedDictReplayBuffer(PrioritizedReplayBuffer, DictReplayBuffer):  # type: ignore[misc]
     """:class:`PrioritizedReplayBuffer` for ``Dict`` observations."""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
-
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
-def _check(name: str, value: Any, allowed: str, holds: bool, example: Any) -> None:
-    if not _is_number(value):
-        raise TypeError(f"{name}={value!r} is not a number: pass one {allowed}, such as {name}={example}.")
-    if not holds:
-        raise ValueError(f"{name}={value!r} is out of range: pass a number {allowed}, such as {name}={example}.")

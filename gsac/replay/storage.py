@@ -1,4 +1,4 @@
-"""What a replay buffer stores, how many bytes that takes, and how many there are."""
+"""The fields of a stored transition, the memory that a replay buffer takes, and the memory that is free."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.preprocessing import get_action_dim, get_obs_shape
 
-try:  # SB3 measures the host's memory by it where it is installed, and so do we
+try:  # optional, as in SB3, which measures the host's memory by it as well
     import psutil
 except ImportError:
     psutil = None
 
 REWARD, DONE, TIMEOUT = range(3)
-"""The columns of the outcomes."""
+"""The columns of the field ``outcomes``."""
 
 
 class Field(NamedTuple):
-    """What is stored of one step in one environment."""
+    """The shape and type of what is stored for one step of one environment."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -34,9 +34,9 @@ class Field(NamedTuple):
 def stored_fields(
     observation_space: spaces.Space[Any], action_space: spaces.Space[Any], optimize_memory_usage: bool = False
 ) -> dict[str, Field]:
-    """By their names, ``observations/key`` for each key of a ``Dict``, and ``observations/`` for an array.
+    """The fields of a transition by name: ``observations/key`` for each key of a ``Dict``, ``observations/`` for arrays.
 
-    :param optimize_memory_usage: without the next observations
+    :param optimize_memory_usage: without next observations
     """
     parts = observation_space.spaces if isinstance(observation_space, spaces.Dict) else {"": observation_space}
     fields = {}
@@ -58,7 +58,7 @@ def replay_bytes(
     n_envs: int = 1,
     optimize_memory_usage: bool = False,
 ) -> int:
-    """What a :class:`gsac.DeviceReplayBuffer` of ``buffer_size`` transitions takes.
+    """The bytes that a :class:`gsac.DeviceReplayBuffer` of ``buffer_size`` transitions takes.
 
     >>> replay_bytes(1_000_000, spaces.Box(-1, 1, (4,)), spaces.Discrete(2))  # 2 * 4 * 4 + 8 + 3 * 4 for each
     52000000
@@ -68,21 +68,22 @@ def replay_bytes(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What is free on the device now, or None if that cannot be known."""
+    """The bytes that are free on the device now, None if unknown."""
     if device.type == "cuda":
-        # PyTorch keeps what was freed for its next tensors; the driver counts that as taken.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
+        # The driver counts as used what PyTorch's allocator holds for its next tensors.
+        reserved = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + reserved
     if device.type == "cpu" and psutil is not None:
         return int(psutil.virtual_memory().available)
     return None
 
 
 def check_free(needed: int, n_transitions: int, device: torch.device) -> None:
-    """Before memory is taken. On the CPU, where it is taken when it is used, too little of it gives a warning only.
+    """Raises an error if less memory is free than a replay buffer needs; on the CPU, where it is taken as used, warns.
 
-    :param needed: bytes, for so many transitions
-    :raises ValueError: there is less
+    :param needed: bytes
+    :param n_transitions: that need them
+    :raises ValueError: less is free on a GPU
     """
     free = free_bytes(device)
     if free is None or needed <= free:

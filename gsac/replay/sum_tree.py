@@ -1,4 +1,4 @@
-"""Weights to draw indices by, that change all the time."""
+"""Draws indices with probabilities proportional to weights that change often."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 class SumTree:
-    """A binary tree whose leaves are weights and whose inner nodes are the sums below them.
+    """A binary tree whose leaves are weights and whose inner nodes are the sums of their two children.
 
-    Writing and drawing B weights takes log2(size) steps, each for all B at once. Sums are made anew from their two
-    parts, so that no rounding error builds up however often weights change.
+    Setting or drawing B weights takes log2(size) vectorised operations. Sums are recomputed from the children, not
+    updated by differences, so that rounding errors do not accumulate.
 
-    :param size: the number of leaves, all 0 at first
+    :param size: the number of leaves; their weights are 0 at first
     """
 
     def __init__(self, size: int) -> None:
@@ -30,7 +30,7 @@ class SumTree:
         return self._nodes[self._leaves : self._leaves + self.size][indices]
 
     def __setitem__(self, indices: np.ndarray, weights: np.ndarray | float) -> None:
-        """Of an index that comes twice, the last weight counts. [B], [B] or one for all"""
+        """Sets the weights of these indices; the last one counts if an index comes twice. [B], and [B] or a number"""
         nodes = indices + self._leaves
         self._nodes[nodes] = weights
         for _ in range(self.depth):
@@ -38,22 +38,22 @@ class SumTree:
             self._nodes[nodes] = self._nodes[2 * nodes] + self._nodes[2 * nodes + 1]
 
     def find(self, values: np.ndarray) -> np.ndarray:
-        """The leaves in which the running sum of the weights passes these values. [B] -> [B]
+        """Finds the leaf at which the cumulative sum of the weights exceeds each value. [B] -> [B]
 
-        A leaf of weight 0 is never found.
+        Leaves of weight 0 are never found.
 
         :param values: within [0, total)
         """
         values, nodes = values.copy(), np.ones(len(values), dtype=np.int64)
         for _ in range(self.depth):
             left, right = self._nodes[2 * nodes], self._nodes[2 * nodes + 1]
-            # Rounding may leave a value at the very end of its range, where the right branch can be empty.
+            # By rounding, a value may reach the sum of all weights, past the last leaf with a weight.
             goes_right = (values >= left) & (right > 0)
             values -= left * goes_right
             nodes = 2 * nodes + goes_right
         return nodes - self._leaves
 
     def draw(self, n: int) -> np.ndarray:
-        """Indices with a chance proportional to their weights, one from each of n equal shares of the total. [n]"""
+        """Draws indices in proportion to their weights, one from each of n equal intervals of the total: stratified. [n]"""
         shares = np.arange(n) + np.random.random(n)
         return self.find(shares * (self.total / n))

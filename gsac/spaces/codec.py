@@ -1,4 +1,4 @@
-"""Between the environment's integers and the flat one-hots that actor and critics speak."""
+"""Translates between the environment's integer actions and the flat one-hots of actor and critics."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from gsac.functional.groups import Groups, kept
+from gsac.functional.groups import Groups, constant_tensor
 
 
 class UnsupportedSpaceError(ValueError, AssertionError):
-    """A space in which an algorithm can neither act nor see. It is an ``AssertionError`` too: SB3 raises that for actions."""
+    """Raised for an action or observation space that is not supported; an ``AssertionError`` too, as SB3 raises one."""
 
 
 class ActionCodec:
     """Translates actions of a ``Discrete``, ``MultiDiscrete`` or ``MultiBinary`` space, each with any ``start``.
 
-    A ``Discrete`` action is one group of n classes, a ``MultiDiscrete`` action a group for each of its entries, and a
+    A ``Discrete`` action is one group of n classes, a ``MultiDiscrete`` action has one group for each entry, and a
     ``MultiBinary(n)`` action n groups of two classes.
 
-    :raises UnsupportedSpaceError: another one, or one of several dimensions, which SB3's replay buffers cannot store
+    :raises UnsupportedSpaceError: another space, or several dimensions, which SB3's replay buffers cannot store
     """
 
     def __init__(self, space: spaces.Space[Any]) -> None:
@@ -66,21 +66,21 @@ class ActionCodec:
         self.dtype = torch.int8 if isinstance(space, spaces.MultiBinary) else torch.int64
 
     def encode(self, actions: Tensor) -> Tensor:
-        """The env's integers, [B], [B, 1] or [B, G] -> flat one-hots, float32 [B, D]"""
+        """The environment's integers [B], [B, 1] or [B, G] -> flat one-hots, float32 [B, D]"""
         classes = actions.long().reshape(-1, len(self.groups))
         return self.groups.one_hot(classes - self._start(actions.device))
 
     def decode(self, classes: Tensor) -> Tensor:
-        """The class of each group, int64 [B, G] -> the env's integers: [B] for ``Discrete``, else [B, G]"""
+        """The class of each group, int64 [B, G] -> the environment's integers: [B] for ``Discrete``, else [B, G]"""
         return (classes + self._start(classes.device)).to(self.dtype).reshape(-1, *self.entry_shape)
 
     def check_masks(self, masks: Any, name: str = "action_masks") -> np.ndarray:
-        """The masks as booleans: [n, D], in which each group has a class that is allowed.
+        """Checks action masks and stacks them to booleans [n, D]; each group needs a class that is allowed.
 
-        :param masks: n of them, each of D entries: for ``Discrete`` n, for ``MultiDiscrete`` one after the other those
-            of its entries, for ``MultiBinary`` for each switch off and on
-        :param name: what to call them in an error
-        :raises ValueError: of another shape, neither true nor false, or allowing nothing
+        :param masks: n masks [D], one for each environment: one entry for each class of a ``Discrete`` space; those of
+            each entry in turn for ``MultiDiscrete``; off and on of each entry in turn for ``MultiBinary``
+        :param name: of the masks, for errors
+        :raises ValueError: another shape, an entry that is not 0, 1 or a boolean, or a group without an allowed class
         """
         shapes = {np.shape(mask) for mask in masks}
         if shapes != {(self.groups.flat_size,)}:
@@ -105,10 +105,10 @@ class ActionCodec:
         return allowed
 
     def _start(self, device: torch.device) -> Tensor | int:
-        return kept(self.start, device) if any(self.start) else 0
+        return constant_tensor(self.start, device) if any(self.start) else 0
 
 
 def _flat_multi_discrete(space: spaces.MultiDiscrete) -> str:
-    """How to write the space in one dimension."""
+    """The code of the same space with one dimension."""
     start = f", start={space.start.flatten().tolist()}" if space.start.any() else ""
     return f"MultiDiscrete({space.nvec.flatten().tolist()}{start})"

@@ -1,4 +1,4 @@
-"""Gymnasium spaces as JSON and back, bounds and types exactly."""
+"""Converts Gymnasium spaces to JSON and back, bounds and types exactly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gymnasium import spaces
 
 
 def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
-    """What :func:`space_from_json` makes the same space of: dictionaries, lists, numbers and strings.
+    """Describes a space by dictionaries, lists, numbers and strings, which :func:`space_from_json` reads.
 
     >>> space_to_json(spaces.Discrete(3, start=-1))
     {'space': 'Discrete', 'n': 3, 'start': -1, 'dtype': 'int64'}
@@ -37,9 +37,9 @@ def space_to_json(space: spaces.Space[Any]) -> dict[str, Any]:
 
 
 def space_from_json(data: dict[str, Any]) -> spaces.Space[Any]:
-    """The space that :func:`space_to_json` described.
+    """Makes the space that :func:`space_to_json` described.
 
-    :raises ValueError: not such a description
+    :raises ValueError: no valid description
     """
     try:
         return _space(data)
@@ -67,7 +67,7 @@ def _space(data: dict[str, Any]) -> spaces.Space[Any]:
 
 
 def _array_to_json(array: np.ndarray[Any, Any]) -> Any:
-    """One number where all are equal, else nested lists; infinities, which JSON does not have, as strings."""
+    """One number if all are equal, otherwise nested lists; infinities as strings, since JSON has none."""
     if array.size and (array == array.flat[0]).all():
         return _number_to_json(array.flat[0].item())
     return _nested(array.tolist(), _number_to_json)

@@ -18,7 +18,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from gsac import GSAC, DeviceReplayBuffer, GradientDiagnostics, PrioritizedReplayBuffer
-from gsac.algorithms.masking import EvalWithMasksCallback, masked
+from gsac.callbacks.evaluation import EvalWithMasksCallback, masked
 from gsac.replay.masks import StoredMasks
 
 SPACES = [spaces.Discrete(7, start=-2), spaces.MultiDiscrete([4, 3], start=[1, -1]), spaces.MultiBinary(5)]

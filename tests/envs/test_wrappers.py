@@ -15,8 +15,9 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from gsac import GSAC, wrappers
-from gsac.envs.wrappers import DiscretizeAction, ToldEpisodes, wrap
+from gsac import GSAC
+from gsac.envs import wrappers
+from gsac.envs.wrappers import DiscretizeAction, EpisodeStatistics, wrap
 from gsac.experiments.environments import make_envs
 from gsac.experiments.evaluation import evaluate_model
 
@@ -117,13 +118,18 @@ def test_the_reverse_takes_the_nearest_class():
 @pytest.mark.parametrize(
     ("space", "bins", "error", "words"),
     [
-        (spaces.Box(-1, 1, (2,)), 1, ValueError, "bins=1 leaves nothing to choose: pass at least 2"),
-        (spaces.Box(-1, 1, (2,)), [3, 0], ValueError, "at least 2"),
+        (
+            spaces.Box(-1, 1, (2,)),
+            1,
+            ValueError,
+            "bins=1 is out of range: pass a whole number of at least 2, both ends",
+        ),
+        (spaces.Box(-1, 1, (2,)), [3, 0], ValueError, "bins[1]=0 is out of range"),
         (spaces.Box(-1, 1, (2,)), [3], ValueError, "has 1 numbers, and an action of the shape (2,) has 2 entries"),
-        (spaces.Box(-1, 1, (2,)), 7.0, TypeError, "bins=7.0 is not a number of values: pass a whole number"),
-        (spaces.Box(-1, 1, (2,)), True, TypeError, "bins=True is not a number of values"),
-        (spaces.Box(-1, 1, (2,)), np.array(3), TypeError, "bins=array(3) is not a number of values"),
-        (spaces.Box(-1, 1, (2,)), "7", TypeError, "bins='7' is not a number of values"),
+        (spaces.Box(-1, 1, (2,)), 7.0, TypeError, "bins=7.0 is not a whole number: pass"),
+        (spaces.Box(-1, 1, (2,)), True, TypeError, "bins=True is not a whole number"),
+        (spaces.Box(-1, 1, (2,)), np.array(3), TypeError, "bins=array(3) is not a whole number"),
+        (spaces.Box(-1, 1, (2,)), "7", TypeError, "bins='7' is not a whole number"),
         (spaces.Box(np.float32([-1, -1]), np.float32([1, np.inf])), 3, ValueError, "entry 1 has no bound"),
         (spaces.Box(-np.inf, 1, (2,)), 3, ValueError, "entry 0 has no bound"),
         (spaces.Discrete(3), 3, TypeError, "cannot cut the action space Discrete(3)"),
@@ -254,12 +260,12 @@ def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return(
     car = make_envs("MountainCar-v0", 1, 0, cut[1:])
     assert evaluate_model(GSAC("MlpPolicy", car), car, 2, deterministic=True).returns == [-30, -30]
     with pytest.raises(ValueError, match="has no Monitor: wrap Monitor"):
-        ToldEpisodes(gymnasium.make("CartPole-v1"))
+        EpisodeStatistics(gymnasium.make("CartPole-v1"))
 
 
 @pytest.mark.parametrize("limit", [None, {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1_000}}])
 def test_an_episode_without_an_end_is_told_once(limit, monkeypatch):
-    monkeypatch.setattr(wrappers, "LONG", 30)
+    monkeypatch.setattr(wrappers, "WARN_AFTER_STEPS", 30)
     env = make_envs("CliffWalking-v1", 1, 0, limit)
     env.reset()
     with warnings.catch_warnings(record=True) as caught:

@@ -272,11 +272,14 @@ def test_settings_can_be_written_behind_the_name():
     [
         ("rloo:sample=8", r"'sample=8' is not one of its settings; it takes samples=\.\.\."),
         ("reinmax:samples=8", "it takes no settings"),
-        ("rloo:samples=1", r"samples=1 leaves none for the baseline: pass 2 or more"),
+        (
+            "rloo:samples=1",
+            "samples=1 is out of range: pass a whole number of at least 2, as the baseline is the mean of the others",
+        ),
         ("rloo:samples=many", "samples='many' is not a whole number"),
         ("gumbel_rao:samples=0", "samples=0 is out of range"),
         ("gumbel_rao:samples=2.5", "samples='2.5' is not a whole number"),
-        ("reinforce:baseline=mean", "baseline='mean' is unknown: pass one of 'none', 'sample', 'exact'"),
+        ("reinforce:baseline=mean", "baseline='mean' is unknown. Pass one of 'none', 'sample', 'exact'"),
         ("mixed:rho=2", r"rho=2.0 is out of range"),
         ("mixed:rho=linear:1:-1", r"rho='linear:1:-1' is out of range"),
         ("mixed:rho=much", r"rho='much' is not a schedule"),

@@ -135,15 +135,16 @@ def test_images_are_learned_from():
 
 
 @pytest.mark.parametrize(
-    ("kwargs", "message"),
+    ("kwargs", "error", "message"),
     [
-        ({"n_critics": 0}, "n_critics=0.*at least 1"),
-        ({"n_critics": True}, "n_critics=True.*at least 1"),
-        ({"critic_head": "dueling"}, "critic_head='dueling'.*'action_in'"),
+        ({"n_critics": 0}, ValueError, "n_critics=0.*at least 1"),
+        ({"n_critics": True}, TypeError, "n_critics=True.*at least 1"),
+        ({"n_critics": 2.0}, TypeError, "n_critics=2.0.*at least 1"),
+        ({"critic_head": "dueling"}, ValueError, "critic_head='dueling'.*'action_in'"),
     ],
 )
-def test_wrong_arguments(kwargs, message):
-    with pytest.raises(ValueError, match=message):
+def test_wrong_arguments(kwargs, error, message):
+    with pytest.raises(error, match=message):
         make_policy(**kwargs)
 
 

@@ -28,10 +28,10 @@ STEPS = 12
 
 @pytest.fixture(params=["written in place", "staged"])
 def way(request, monkeypatch):
-    """As on the CPU, and as on a GPU: rows wait on the host and are copied, five at a time at most."""
+    """As on the CPU, and as on a GPU: rows are pending on the host and copied, five at a time at most."""
     if request.param == "staged":
         monkeypatch.setattr(device_rows, "shares_memory", lambda device: False)
-        monkeypatch.setattr(device_rows, "MOST_WAITING", 5)
+        monkeypatch.setattr(device_rows, "MAX_PENDING_ROWS", 5)
 
 
 def make(kind=DeviceReplayBuffer, n_envs=1, observations=OBSERVATIONS, size=STEPS, **kwargs):
@@ -307,13 +307,13 @@ def test_a_sample_is_a_few_operations_of_the_device_alone(kwargs, most):
 
 def test_tensors_that_a_graph_would_have_captured_stay_the_same():
     buffer = make(n_steps=3)
-    known = [buffer._n_valid, buffer._newest, *buffer._flat.values()]
+    known = [buffer._n_drawable_tensor, buffer._newest_step, *buffer._flat.values()]
     places = [tensor.data_ptr() for tensor in known]
     filled(buffer, 31)
     drawn(buffer)
-    known = [buffer._n_valid, buffer._newest, *buffer._flat.values()]
+    known = [buffer._n_drawable_tensor, buffer._newest_step, *buffer._flat.values()]
     assert [tensor.data_ptr() for tensor in known] == places
-    assert (int(buffer._n_valid), int(buffer._newest)) == (12, 6)
+    assert (int(buffer._n_drawable_tensor), int(buffer._newest_step)) == (12, 6)
 
 
 @pytest.mark.usefixtures("way")
@@ -434,7 +434,7 @@ def test_what_does_not_fit_is_refused_with_numbers_before_anything_is_allocated(
         ({"gamma": 1.5}, ValueError, "gamma=1.5 is out of range"),
         ({"gamma": "high"}, TypeError, "gamma='high' is not a number"),
         ({"n_steps": 3, **ONCE}, ValueError, "n_steps=3 needs the next observations"),
-        ({"optimize_memory_usage": True}, ValueError, "handle_timeout_termination=True needs"),
+        ({"optimize_memory_usage": True}, ValueError, "handle_timeout_termination=True bootstraps"),
     ],
     ids=str,
 )

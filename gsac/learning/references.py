@@ -1,0 +1,56 @@
+"""Lists what a recorded update refers to, so that a recording is made anew when any of it is replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def references(*roots: Any) -> list[Any]:
+    """Everything that is reachable from the roots: tensors by their addresses, plain values as they are, others as objects.
+
+    The attributes of this package's own objects, lists, dictionaries and optimisers are followed, so that an attribute
+    that is added later is included without a word. A class names the attributes that change on the host without a
+    meaning for a recording in ``NOT_RECORDED``. Modules of networks count as objects; their parameters are reached
+    through the lists of them that a learner holds.
+    """
+    found: list[Any] = []
+    _collect(list(roots), found, set())
+    return found
+
+
+def same(before: list[Any], now: list[Any]) -> bool:
+    """Whether two lists of references are equal: plain values by value, everything else by identity."""
+    return len(before) == len(now) and all(
+        a is b or (isinstance(a, PLAIN) and isinstance(b, PLAIN) and a == b) for a, b in zip(before, now, strict=True)
+    )
+
+
+def _collect(value: Any, found: list[Any], visited: set[int]) -> None:
+    if isinstance(value, Tensor):
+        found += (value.data_ptr(), value.requires_grad)
+    elif isinstance(value, PLAIN):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _collect(part, found, visited)
+    elif id(value) not in visited:
+        visited.add(id(value))
+        if isinstance(value, dict):
+            _collect(list(value.values()), found, visited)
+            return
+        found.append(value)
+        if isinstance(value, torch.optim.Optimizer):
+            _collect([value.param_groups, list(value.state.values())], found, visited)
+            found.append(value.state)
+        elif type(value).__module__.startswith("gsac.") and not isinstance(value, nn.Module):
+            skipped = getattr(value, "NOT_RECORDED", ())
+            _collect([part for name, part in _attributes(value) if name not in skipped], found, visited)
+
+
+def _attributes(value: Any) -> list[tuple[str, Any]]:
+    return sorted(vars(value).items()) if hasattr(value, "__dict__") else []

@@ -1,0 +1,139 @@
+"""Which replay buffer an algorithm gets: the user's class, or the one that we pick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.buffers import DictReplayBuffer, NStepReplayBuffer, ReplayBuffer
+from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
+
+from gsac.replay.device_buffer import DeviceReplayBuffer
+from gsac.replay.n_step import check_steps
+from gsac.replay.prioritized import PrioritizedReplayBuffer
+from gsac.replay.storage import free_bytes, replay_bytes
+
+TAKE_N_STEPS = (DeviceReplayBuffer, PrioritizedReplayBuffer)
+"""Classes that get the algorithm's ``n_steps`` and ``gamma`` also where the user chose the class."""
+
+
+@dataclass(frozen=True)
+class BufferRequest:
+    """What a replay buffer is to be built with.
+
+    :param kind: the class; None to have it picked by :meth:`resolved`
+    :param buffer_size: transitions, over all environments
+    :param observation_space: of what is stored: with masks, if there are any
+    :param device: of the samples, and of the storage of a :class:`gsac.DeviceReplayBuffer`
+    :param kwargs: for the constructor, beside what stands here
+    """
+
+    kind: type[ReplayBuffer] | None
+    buffer_size: int
+    observation_space: spaces.Space[Any]
+    action_space: spaces.Space[Any]
+    device: torch.device
+    n_envs: int
+    optimize_memory_usage: bool
+    n_steps: int
+    gamma: float
+    kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuses what cannot be built.
+
+        :raises TypeError: ``kind`` is no class of replay buffers
+        :raises ValueError: ``n_steps`` or ``gamma`` among ``kwargs`` of a buffer that we pick, or n-step returns together
+            with storage that has no next observations
+        """
+        if self.kind is not None and not (isinstance(self.kind, type) and issubclass(self.kind, ReplayBuffer)):
+            raise TypeError(
+                f"replay_buffer_class={self.kind!r} is no class of replay buffers: pass one, such as gsac.PrioritizedReplayBuffer."
+            )
+        if self.kind is not None:
+            return
+        for name in ("n_steps", "gamma"):
+            if name in self.kwargs:
+                raise ValueError(
+                    f"replay_buffer_kwargs={self.kwargs!r}: {name} is an argument of the algorithm, which "
+                    f"passes it on. Write {name}={self.kwargs[name]!r} beside replay_buffer_kwargs."
+                )
+        check_steps(self.n_steps, self.gamma, self.optimize_memory_usage)
+
+    def resolved(self, stays_on_host: bool = False, verbose: int = 0) -> BufferRequest:
+        """The request with a class: the user's, or else one that we pick.
+
+        Transitions are stored on the device of the networks, unless they would take more than half of a GPU's free
+        memory; then in SB3's buffers, on the host. N-step returns of arrays on the CPU are SB3's as well, since its users
+        expect its class there.
+
+        :param stays_on_host: whether samples are needed on the host first, as by ``VecNormalize``
+        :param verbose: 1 prints that a buffer stays on the host for its size
+        :raises ValueError: n-step returns of dictionaries on the host, for which SB3 has no buffer
+        """
+        if self.kind is not None:
+            return self
+        arrays = not isinstance(self.observation_space, spaces.Dict)
+        sb3_n_step = self.device.type == "cpu" and self.n_steps > 1 and arrays
+        kind: type[ReplayBuffer]
+        if not sb3_n_step and self._fits_on_device(stays_on_host, verbose):
+            kind = DeviceReplayBuffer
+        elif self.n_steps > 1 and not arrays:
+            raise ValueError(
+                f"n_steps={self.n_steps} needs a replay buffer that sums rewards, and SB3 has none for Dict observations, "
+                f"in the memory of the host: pass replay_buffer_class=gsac.DeviceReplayBuffer to store them on "
+                f"{str(self.device)!r}, a smaller buffer_size, or n_steps=1."
+            )
+        elif self.n_steps > 1:
+            kwargs = {**self.kwargs, "n_steps": self.n_steps, "gamma": self.gamma}
+            return replace(self, kind=NStepReplayBuffer, kwargs=kwargs)
+        else:
+            kind = ReplayBuffer if arrays else DictReplayBuffer
+        return replace(self, kind=kind)
+
+    @property
+    def takes_n_steps(self) -> bool:
+        """Whether the class gets ``n_steps`` and ``gamma`` from here, whoever chose it."""
+        return self.kind is not None and issubclass(self.kind, TAKE_N_STEPS)
+
+    def build(self, env: Any) -> ReplayBuffer:
+        """An empty buffer of the class, which is told ``n_steps`` and ``gamma`` if it takes them.
+
+        :param env: SB3's vectorised environment, which hindsight replay asks for rewards
+        """
+        assert self.kind is not None
+        kwargs = dict(self.kwargs)
+        if self.takes_n_steps:
+            kwargs = {"n_steps": self.n_steps, "gamma": self.gamma, **kwargs}
+        if issubclass(self.kind, HerReplayBuffer):
+            assert env is not None, "You must pass an environment when using `HerReplayBuffer`"
+            kwargs["env"] = env
+        return self.kind(
+            self.buffer_size,
+            self.observation_space,
+            self.action_space,
+            device=self.device,
+            n_envs=self.n_envs,
+            optimize_memory_usage=self.optimize_memory_usage,
+            **kwargs,
+        )
+
+    def _fits_on_device(self, stays_on_host: bool, verbose: int) -> bool:
+        if self.device.type == "cpu":
+            return True
+        if self.device.type != "cuda" or stays_on_host:
+            return False
+        needed = replay_bytes(
+            self.buffer_size, self.observation_space, self.action_space, self.n_envs, self.optimize_memory_usage
+        )
+        free = free_bytes(self.device)
+        if free is not None and needed <= free // 2:
+            return True
+        if verbose >= 1:
+            print(
+                f"The replay buffer stays on the host: {self.buffer_size:,} transitions take {needed / 1e9:.2f} GB, more "
+                f"than half of the {(free or 0) / 1e9:.2f} GB that are free on the device {str(self.device)!r}."
+            )
+        return False
