@@ -204,12 +204,12 @@ def with_head(space: spaces.Space, head: str, net_arch: Sequence[int] = (64, 64)
 def gradient(model: GSAC, name: str) -> Callable[[], object]:
     """The actor's gradient on a batch, with the forward passes that it needs."""
     observations = torch.randn(128, *model.observation_space.shape)
-    parameters = list(model.actor.parameters())
+    parameters, ent_coef = list(model.actor.parameters()), torch.tensor(0.1)
 
     def task() -> object:
-        policy, learner = model.actor.distribution(observations), model.learner
-        value = ESTIMATORS[name](policy, learner.action_value(observations), learner.temperature)
-        return torch.autograd.grad(losses.actor_loss(value, policy.entropy(), learner.ent_coef), parameters)
+        policy = model.actor.distribution(observations)
+        value = ESTIMATORS[name](policy, model.learner.action_value(observations), model.learner.temperature)
+        return torch.autograd.grad(losses.actor_loss(value, policy.entropy(), ent_coef), parameters)
 
     return task
 
