@@ -1,8 +1,8 @@
 """The problems on which algorithms are compared, and who enters them with which settings.
 
 Other algorithms than GSAC have the settings of RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo), read from its own
-files, where it has some for the environment. They are made for more steps than are spent here in some cases; schedules end
-with the run.
+files, where it has some for the environment; ``arena.yml`` has others. They are made for more steps than are spent here in
+some cases; schedules end with the run.
 """
 
 from __future__ import annotations
@@ -69,21 +69,8 @@ def todays(algo: str, configuration: dict[str, Any]) -> dict[str, Any]:
     return BEFORE | upgraded(configuration) if algo == "gsac" else configuration
 
 
-SDSAC_SETTINGS: dict[str, Any] = {
-    **{"learning_starts": 1000, "learning_rate": 1e-3, "tau": 0.05, "target_entropy": 0.2},
-    "policy_kwargs": {"net_arch": [64, 64]},
-}
-"""Its authors publish none for CartPole; of three that were tried on seed 100, these alone solved it in 15,000 steps."""
-
-
 OURS = "GSAC, preset"
-CLASSIC = (
-    *(OURS, "GSAC, defaults", "GSAC, preset, gumbel_softmax", "GSAC, preset, expected"),
-    *("SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"),
-)
-SAME_ON_LINEAR = "GSAC, preset, straight_through_gumbel"
-"""Has the gradient of ``gumbel_softmax`` on critics that are linear in one choice, as these presets' are; one problem shows it."""
-CUT = (OURS, "GSAC, defaults", "PPO", "SAC, continuous actions")
+DATA = yaml.safe_load(Path(__file__).with_name("arena.yml").read_text())
 
 
 @dataclass(frozen=True)
@@ -106,7 +93,7 @@ class Problem:
     env: str
     timesteps: int
     every: int
-    planned: tuple[str, ...] = (OURS,)
+    planned: Sequence[str] = (OURS,)
     n_seeds: int = 5
     module: str | None = None
     bins: int | None = None
@@ -120,42 +107,7 @@ class Problem:
         return None if self.bins is None else [{"gsac.envs.wrappers.DiscretizeAction": {"bins": self.bins}}]
 
 
-def _minatar(game: str) -> Problem:
-    planned = (OURS, "SDSAC", "DQN", "DQN, centred RMSprop")
-    return Problem("minatar", f"gsac/MinAtar-{game}-v1", 100_000, 20_000, planned, module="gsac.envs.minatar")
-
-
-def _binary(env: str, timesteps: int) -> Problem:
-    planned = ("GSAC, defaults", "PPO")
-    return Problem("large", env, timesteps, timesteps // 10, planned, module="problems", enumerable=False)
-
-
-LONGER = {"dqn": 100_000, "qrdqn": 100_000, "ppo": 100_000, "reinforce": 100_000}
-PROBLEMS: dict[str, Problem] = {
-    "CartPole-v1": Problem(
-        *("classic", "CartPole-v1", 10_000, 1_000),
-        planned=(*CLASSIC, SAME_ON_LINEAR),
-        peers=LONGER | {"dqn": 50_000, "qrdqn": 50_000},
-    ),
-    "Acrobot-v1": Problem("classic", "Acrobot-v1", 50_000, 10_000, CLASSIC, peers=LONGER),
-    "LunarLander-v3": Problem("classic", "LunarLander-v3", 50_000, 10_000, CLASSIC, peers=LONGER | {"sdsac": 100_000}),
-    "MountainCar-v0": Problem("classic", "MountainCar-v0", 120_000, 20_000, CLASSIC),
-    **{game: _minatar(game) for game in ("Breakout", "Asterix", "Freeway", "SpaceInvaders")},
-    "LunarLanderContinuous-v3, 7 bins": Problem("large", "LunarLanderContinuous-v3", 50_000, 10_000, CUT, bins=7),
-    "BipedalWalker-v3, 7 bins": Problem("large", "BipedalWalker-v3", 100_000, 20_000, CUT, bins=7),
-    "HalfCheetah-v5, 7 bins": Problem(
-        *("large", "HalfCheetah-v5", 100_000, 10_000),
-        planned=(OURS, "PPO", "SAC, continuous actions"),
-        n_seeds=3,
-        bins=7,
-        enumerable=False,
-        zoo_env="HalfCheetah-v4",
-    ),
-    "Switches, MultiBinary(20)": _binary("gsac/Switches-v0", 10_000),
-    "Switches, MultiBinary(40)": _binary("gsac/Switches40-v0", 20_000),
-    "Pairs, MultiBinary(20)": _binary("gsac/Pairs-v0", 10_000),
-    "Pairs, MultiBinary(40)": _binary("gsac/Pairs40-v0", 20_000),
-}
+PROBLEMS = {name: Problem(**entries) for name, entries in DATA["problems"].items()}
 """In the order of the reports."""
 
 
@@ -228,32 +180,15 @@ def from_the_zoo(algo: str, problem: Problem) -> Entry:
     return replace(entry, arguments=arguments, source=source, n_envs=n_envs, normalize=normalize)
 
 
-SMALL_CNN = {"features_extractor_class": "SmallCNN", "net_arch": []}
-DQN_MINATAR: dict[str, Any] = {
-    **{"learning_rate": 2.5e-4, "batch_size": 32, "buffer_size": 100_000, "learning_starts": 5_000},
-    **{"gamma": 0.99, "target_update_interval": 1_000, "train_freq": 4, "gradient_steps": 1},
-    **{"exploration_fraction": 0.5, "exploration_final_eps": 0.1, "policy_kwargs": SMALL_CNN},
-}
-"""Of Young and Tian 2019, https://arxiv.org/abs/1903.03176, but for three things: their exploration falls for 100,000 of
-5,000,000 steps, here for half of the run; they update at every step, here everyone does at every fourth; and the optimiser is
-SB3's Adam."""
+def settings_of_others(problem: Problem, label: str, algo: str, zoo: Sequence[str] = ()) -> Entry | None:
+    """What our file has for the label and the problem's group, or else the zoo's settings.
 
-AS_PUBLISHED: dict[str, Any] = {
-    "target_update_interval": 4_000,
-    "policy_kwargs": SMALL_CNN
-    | {
-        "optimizer_class": "RMSprop",
-        "optimizer_kwargs": {"alpha": 0.95, "momentum": 0.95, "eps": 0.01, "centered": True},
-    },
-}
-"""With their optimiser, and copies of the network every 1,000 updates, as theirs are, in the place of 1,000 steps."""
-
-SDSAC_MINATAR: dict[str, Any] = {
-    **{"learning_rate": 1e-3, "learning_starts": 2_000, "batch_size": 64, "buffer_size": 100_000, "tau": 0.05},
-    **{"train_freq": 4, "gradient_steps": 1, "target_entropy": 0.3, "policy_kwargs": SMALL_CNN},
-}
-"""Its authors publish none: those of our preset for Breakout where the two share settings, and returns of one step: its replay
-buffer has no others. Its target entropy is in nats, where the preset has 0.3 of the greatest: 0.33 in Breakout."""
+    :param zoo: groups of problems that the algorithm enters with the zoo's settings; it enters no others
+    """
+    own = copy.deepcopy(DATA["settings"].get(label, {}).get(problem.group))
+    if own is not None:
+        return Entry(env_wrapper=problem.discretized, **own, **budget(problem, algo))
+    return from_the_zoo(algo, problem) if problem.group in zoo else None
 
 
 def gsac_preset(problem: Problem, **given: Any) -> Entry | None:
@@ -272,52 +207,6 @@ def gsac_defaults(problem: Problem, **given: Any) -> Entry:
     return Entry(given, timesteps=problem.timesteps, source=source, env_wrapper=problem.discretized)
 
 
-def reinforce(problem: Problem) -> Entry | None:
-    """By its defaults."""
-    if problem.group == "minatar":
-        return None
-    return Entry(env_wrapper=problem.discretized, **budget(problem, "reinforce"))
-
-
-def value_based(problem: Problem, algo: str) -> Entry | None:
-    """DQN and QRDQN, which take one choice only."""
-    if problem.group == "large":
-        return None
-    if problem.group == "minatar":
-        source = "Young and Tian 2019, shortened, an update in four steps"
-        return Entry(DQN_MINATAR, source=source, **budget(problem, algo))
-    return from_the_zoo(algo, problem)
-
-
-def dqn_as_published(problem: Problem) -> Entry | None:
-    """On MinAtar, with the optimiser of its authors."""
-    if problem.group != "minatar":
-        return None
-    source = "as DQN, with its authors' optimiser, and copies every 1,000 updates as theirs"
-    return Entry(DQN_MINATAR | AS_PUBLISHED, source=source, **budget(problem, "dqn"))
-
-
-def sdsac(problem: Problem) -> Entry | None:
-    """Which takes one choice only."""
-    if problem.group == "large":
-        return None
-    tuned = "as GSAC's preset for Breakout where the two share settings, a constant rate, one-step returns, not tuned"
-    arguments, source = (
-        (SDSAC_MINATAR, tuned) if problem.group == "minatar" else (SDSAC_SETTINGS, "tuned on CartPole-v1")
-    )
-    return Entry(arguments, source=source, **budget(problem, "sdsac"))
-
-
-def ppo(problem: Problem) -> Entry | None:
-    """Of which the zoo's settings for continuous actions serve where these are cut into bins."""
-    return None if problem.group == "minatar" else from_the_zoo("ppo", problem)
-
-
-def sac(problem: Problem) -> Entry | None:
-    """On the continuous original."""
-    return from_the_zoo("sac", problem) if problem.bins else None
-
-
 ENTRANTS: dict[str, Callable[[Problem], Entry | None]] = {
     OURS: gsac_preset,
     "GSAC, defaults": gsac_defaults,
@@ -327,13 +216,18 @@ ENTRANTS: dict[str, Callable[[Problem], Entry | None]] = {
         for estimator in ("gumbel_softmax", "straight_through_gumbel", "rloo", "local_expectation")
     },
     f"{OURS}, expected": lambda problem: gsac_preset(problem, estimator="expected") if problem.enumerable else None,
-    "SDSAC": sdsac,
-    "DQN": partial(value_based, algo="dqn"),
-    "DQN, centred RMSprop": dqn_as_published,
-    "QRDQN": partial(value_based, algo="qrdqn"),
-    "PPO": ppo,
-    "REINFORCE": reinforce,
-    "SAC, continuous actions": sac,
+    **{
+        label: partial(settings_of_others, label=label, algo=algo, zoo=zoo)
+        for label, algo, zoo in (
+            ("SDSAC", "sdsac", ()),
+            ("DQN", "dqn", ("classic",)),
+            ("DQN, centred RMSprop", "dqn", ()),
+            ("QRDQN", "qrdqn", ("classic",)),
+            ("PPO", "ppo", ("classic", "large")),
+            ("REINFORCE", "reinforce", ()),
+        )
+    },
+    "SAC, continuous actions": lambda problem: from_the_zoo("sac", problem) if problem.bins else None,
 }
 """Label -> the settings on a problem, None where it cannot enter or has none. In the order of the tables."""
 

@@ -1,7 +1,7 @@
 """A pytest plugin that puts GSAC in the place of SB3's DQN, SAC and A2C and of sb3-contrib's QRDQN.
 
 ``sb3_suite.py`` runs SB3's own tests with it. Only cases in which one of the four occurs are run, and of those only the
-ones that ``sb3_suite.NOT_APPLICABLE`` does not list. Assertions, steps and thresholds stay as they are; what changes:
+ones that ``sb3_not_applicable.yml`` does not list. Assertions, steps and thresholds stay as they are; what changes:
 
 - The class under test is GSAC under the other's name. It starts learning as early as the other, and arguments that only
   the other has (action noise, state-dependent exploration, epsilon, rollout lengths) are left out. The one test that asks
@@ -37,7 +37,7 @@ from sb3_suite import reason_not_to_run
 from stable_baselines3.common.envs import IdentityEnv
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from gsac import GSAC, CnnPolicy, MlpPolicy, MultiInputPolicy
+from gsac import GSAC
 
 CLASSES_PER_NUMBER = 5
 """An odd number, so that the middle of a range can be chosen."""
@@ -83,30 +83,6 @@ class WithOneExtractor:
     features_extractor = property(lambda self: self.actor.features_extractor, lambda self, _: None)
 
 
-class ExtractorMlpPolicy(WithOneExtractor, MlpPolicy):
-    pass
-
-
-class ExtractorCnnPolicy(WithOneExtractor, CnnPolicy):
-    pass
-
-
-class ExtractorMultiInputPolicy(WithOneExtractor, MultiInputPolicy):
-    pass
-
-
-class A2C(Role):
-    """Its ``n_steps`` is the length of a rollout, not of a return; it learns from the first steps on."""
-
-    defaults: ClassVar[dict[str, Any]] = {"learning_starts": 5, "buffer_size": 10_000}
-    foreign: ClassVar[set[str]] = {"n_steps"}
-    policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": ExtractorMlpPolicy,
-        "CnnPolicy": ExtractorCnnPolicy,
-        "MultiInputPolicy": ExtractorMultiInputPolicy,
-    }
-
-
 class WithQNet:
     """The critics under the names of the networks that DQN and QRDQN have."""
 
@@ -114,25 +90,26 @@ class WithQNet:
     q_net_target = quantile_net_target = property(lambda self: self.critic_target)
 
 
-class QNetMlpPolicy(WithQNet, MlpPolicy):
-    pass
+def policies(mixin: type) -> dict[str, type]:
+    """GSAC's policies with the names of another's networks. They stand in this module, where pickle looks for them."""
+    found = {}
+    for name, policy in GSAC.policy_aliases.items():
+        found[name] = type(f"{mixin.__name__}{name}", (mixin, policy), {"__module__": __name__})
+        globals()[found[name].__name__] = found[name]
+    return found
 
 
-class QNetCnnPolicy(WithQNet, CnnPolicy):
-    pass
+class A2C(Role):
+    """Its ``n_steps`` is the length of a rollout, not of a return; it learns from the first steps on."""
 
-
-class QNetMultiInputPolicy(WithQNet, MultiInputPolicy):
-    pass
+    defaults: ClassVar[dict[str, Any]] = {"learning_starts": 5, "buffer_size": 10_000}
+    foreign: ClassVar[set[str]] = {"n_steps"}
+    policy_aliases: ClassVar[dict[str, Any]] = policies(WithOneExtractor)
 
 
 class DQN(WithQNet, Role):
     foreign: ClassVar[set[str]] = {"exploration_fraction", "exploration_initial_eps", "exploration_final_eps"}
-    policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": QNetMlpPolicy,
-        "CnnPolicy": QNetCnnPolicy,
-        "MultiInputPolicy": QNetMultiInputPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, Any]] = policies(WithQNet)
 
 
 class QRDQN(DQN):

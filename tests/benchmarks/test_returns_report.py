@@ -13,7 +13,7 @@ import returns_pictures
 import returns_report
 import returns_rows
 import returns_scores
-from arena import OURS, PROBLEMS, SAME_ON_LINEAR
+from arena import OURS, PROBLEMS
 from PIL import Image
 
 from gsac.experiments.environments import reward_threshold
@@ -244,7 +244,7 @@ def test_scores_over_problems_by_hand():
 
 
 def test_what_was_planned_for_one_problem_only_is_not_called_missing_on_the_others():
-    ran = rows("CartPole-v1", SAME_ON_LINEAR, [50.0])
+    ran = rows("CartPole-v1", f"{OURS}, straight_through_gumbel", [50.0])
     line = returns_scores.scores(returns_rows.entrants(ran), ANCHORS).splitlines()[2]
     assert line == "| GSAC, preset, straight_through_gumbel | 0.50 (100) | - | - | - |"
 
