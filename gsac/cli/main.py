@@ -162,7 +162,7 @@ def run_train(command: Any) -> None:
     except models.CONSTRUCTOR_ERRORS as error:
         fail(str(error))
     if settings is not None:
-        print(f"gsac: {settings.told(vars(command))}", flush=True)
+        print(f"gsac: {settings.summary(vars(command))}", flush=True)
     train(run, command.progress_bar)
 
 

@@ -1,4 +1,4 @@
-"""Comparing algorithms: who takes part, which runs there are, and what one of them does."""
+"""Compares algorithms in one environment: which contenders there are, and the runs that each of them makes."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ class Job:
 
 
 def split_names(words: Iterable[str]) -> list[str]:
-    """The names in words that are separated by commas or stand alone, each once.
-
-    A piece such as ``b=2`` goes on with the settings of the name before it.
+    """Splits words at commas and spaces into names, each once. A piece such as ``y=2`` belongs to the name before it.
 
     >>> split_names(["a,b", "c:x=1,y=2,d", "a"])
     ['a', 'b', 'c:x=1,y=2', 'd']
@@ -98,9 +96,9 @@ def split_names(words: Iterable[str]) -> list[str]:
 def contenders(
     env_id: str, algos: Sequence[str], estimators: Sequence[str], arguments: dict[str, dict[str, Any]]
 ) -> list[Contender]:
-    """The curves that are asked for: one for each algorithm, but for GSAC one for each estimator, where any is named.
+    """One contender for each algorithm; of GSAC, one for each estimator if any is named.
 
-    :param arguments: of an algorithm's constructor, by its name; they replace the published or default ones
+    :param arguments: constructor arguments by algorithm, instead of published or default ones
     :raises ValueError: an unknown algorithm, estimator or argument
     """
     for algo in algos:
@@ -108,7 +106,7 @@ def contenders(
     for estimator in estimators:
         check_choice("estimators", estimator.split(":")[0], ("auto", *ESTIMATORS))
     if estimators and "gsac" not in algos:
-        raise ValueError("--estimators are those of gsac, which is not among the --algos: add it, or leave them out.")
+        raise ValueError("--estimators are those of gsac, which is not among the --algos: add gsac, or leave them out.")
     for algo, given in arguments.items():
         check_choice("arguments", algo, algos)
         if not isinstance(given, dict):
@@ -143,7 +141,7 @@ def build(contender: Contender, env_id: str, seed: int) -> tuple[BaseAlgorithm, 
 def why_not(contender: Contender, env_id: str) -> str | None:
     """Why the contender cannot learn in this environment; None if it can.
 
-    :raises ValueError: it cannot be built for CartPole either, so that its settings are wrong
+    :raises ValueError: it cannot be built for CartPole either, so its settings are wrong
     """
     try:
         model, eval_env = build(contender, env_id, seed=0)

@@ -1,4 +1,4 @@
-"""Stable-Baselines3's own algorithms to compare with, at their best published settings."""
+"""Algorithms of Stable-Baselines3 to compare with, at their best published settings."""
 
 from __future__ import annotations
 
