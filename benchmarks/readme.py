@@ -120,21 +120,30 @@ def compare_cartpole() -> str:
     return curves.table(runs, threshold=475.0).rstrip()
 
 
+def front_page(entrants: list[Entrant]) -> str:
+    """The README's table: a few problems of each kind, and the algorithms that most people know."""
+    columns = ("GSAC, preset", "GSAC, defaults", "SDSAC", "DQN", "PPO", "SAC, continuous actions")
+    shown = ("CartPole-v1", "LunarLander-v3", "MountainCar-v0", "Breakout", "Asterix")
+    shown += ("BipedalWalker-v3, 7 bins", "HalfCheetah-v5, 7 bins", "Pairs, MultiBinary(40)")
+    return returns_report.compact(entrants, columns, shown)
+
+
 def sb3_suite() -> str:
     result = read("sb3_suite.json")
     counts = result["counts"]
     tests = " and ".join(test.replace("==", " ") for test in result["tests"])
     return (
-        f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC in the place of\n"
-        "DQN, SAC, A2C and QRDQN, with five classes for each number where the environment has `Box` actions: "
-        f"{counts['passed']} of the\n{counts['run']} cases that apply pass. "
-        f"{counts['not applicable']} others do not apply, and [the script](benchmarks/sb3_suite.py) gives the reason for each."
+        f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC instead of\n"
+        "DQN, SAC, A2C and QRDQN. Entries of `Box` actions take one of five values. "
+        f"{counts['passed']} of the {counts['run']} cases that apply pass.\n"
+        f"{counts['not applicable']} others do not apply; [the script](../benchmarks/sb3_suite.py) gives the reason for each."
     )
 
 
 TABLES: dict[str, Callable[[], str]] = {
     "returns_bars": partial(of_returns, returns_report.bars),
     "returns_compact": partial(of_returns, returns_report.compact),
+    "returns_front": partial(of_returns, front_page),
     "returns_normalized": partial(of_returns, returns_report.scores),
     "returns_estimators": partial(of_returns, returns_report.estimators),
     "returns_defaults": partial(of_returns, partial(returns_report.label_table, "GSAC, defaults")),
@@ -146,7 +155,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "wall_time": partial(of_lines, wall_time.markdown, wall_time.MEASURE.results),
     "update_cost": costs.columns_table,
     "update_cost_groups": costs.groups_table,
-    "update_speed": partial(step_speed.on_each_machine, step_speed.update_table, all_threads=False),
     "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
     "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
     "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
@@ -173,11 +181,30 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+TODAYS = {
+    r"\bentropy_in_target=[Tt]rue": "target=soft",
+    r"\bdeterministic_target=[Tt]rue": "target=mode",
+    r"\b(deterministic|entropy_in)_target=[Ff]alse": "target=mean",
+}
+"""Names of version 0.1.0, which result files hold, in today's words. No run names both arguments."""
+
+
+def with_todays_names(table: str) -> str:
+    """The table with the arguments of version 0.1.0 in today's words.
+
+    >>> with_todays_names("defaults, deterministic_target=False, gamma=0.9")
+    'defaults, target=mean, gamma=0.9'
+    """
+    for old, new in TODAYS.items():
+        table = re.sub(old, new, table)
+    return table
+
+
 def filled(text: str) -> str:
     """The text with the table between each pair of marks, ``<!-- name -->`` and ``<!-- end -->``, made anew."""
     return re.sub(
         r"(<!-- (?!end)(\w+) -->\n).*?(<!-- end -->)",
-        lambda place: f"{place[1]}{TABLES[place[2]]()}\n{place[3]}",
+        lambda place: f"{place[1]}{with_todays_names(TABLES[place[2]]())}\n{place[3]}",
         text,
         flags=re.DOTALL,
     )

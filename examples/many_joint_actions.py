@@ -1,9 +1,9 @@
-"""A million joint actions: twenty switches at once, which no algorithm that enumerates its actions can hold.
+"""Trains on twenty switches at once: a million joint actions, too many for an algorithm that enumerates them.
 
     python examples/many_joint_actions.py
 
 Each step shows twenty numbers and asks for twenty switches. A switch earns 1/20 if it is on exactly where its number is
-positive, so that a random policy earns 5 in an episode of ten steps, and the best one 10.
+positive, so a random policy earns 5 in an episode of ten steps, and the best policy 10.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""An estimator of one's own: a function of the policy, the critics' value and the temperature.
+"""Trains with an estimator of your own: a function of the policy, the critics' value and the temperature.
 
     python examples/own_estimator.py
 
-This one averages straight-through over four samples: the same bias at a smaller variance, for four evaluations of the
-critics instead of one.
+This one averages straight-through over four samples: the same bias and less variance, for four evaluations of the critics
+instead of one.
 """
 
 from __future__ import annotations

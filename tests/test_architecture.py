@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 import gsac
 
@@ -113,11 +115,9 @@ OWNERS: dict[str, set[str]] = {}
 for _path in MODULES:
     for _name in filter(is_private, defined_privately(ast.parse(_path.read_text()))):
         OWNERS.setdefault(_name, set()).add(room(_path))
-INHERITED = set(dir(gsac.GSAC)) - {
-    name for kind in gsac.GSAC.__mro__ if kind.__module__.startswith("gsac") for name in vars(kind)
-}
-"""SB3's own hooks and attributes, which everyone may use."""
-INHERITED |= {"_n_updates", "_vec_normalize_env", "_last_obs", "_stats_window_size", "_custom_logger", "_orig_mod"}
+INHERITED = set(dir(OffPolicyAlgorithm)) | set(dir(OnPolicyAlgorithm)) | {"_orig_mod"}
+INHERITED |= {"_n_updates", "_vec_normalize_env", "_last_obs", "_last_episode_starts", "_stats_window_size"}
+"""Hooks and attributes of SB3 and PyTorch, which everyone may use."""
 
 
 @pytest.mark.parametrize(

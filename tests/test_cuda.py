@@ -27,7 +27,7 @@ def parameters(model):
 def test_trains_and_stays_on_the_device(space, estimator):
     model = GSAC("MlpPolicy", Match(space), estimator=estimator, device="cuda", **QUICK).learn(200)
     assert all(parameter.is_cuda and parameter.isfinite().all() for parameter in model.policy.parameters())
-    assert model._learner.temperature.is_cuda
+    assert model.learner.temperature.is_cuda
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -35,7 +35,7 @@ def test_noise_that_lasts_and_targets_without_it_reach_the_device(space):
     settings = {"noise_duration": 1e9, "target": "mode", "learning_rate": 0.0, **QUICK}
     model = GSAC("MlpPolicy", Match(space), device="cuda", **settings).learn(200)
     observations = torch.as_tensor(model.replay_buffer.observations[199, 0], device="cuda")[None]
-    classes = model.policy.actor(observations, noise=model._noise.cuda()).cpu().flatten()
+    classes = model.policy.actor(observations, noise=model.explorer.noise.cuda()).cpu().flatten()
     assert classes.equal(torch.as_tensor(model.replay_buffer.actions[199, 0]).cpu().long().flatten())
 
 
@@ -160,8 +160,8 @@ def assert_close(one, other):
     assert one._n_updates == other._n_updates
     for a, b in zip(parameters(one), parameters(other), strict=True):
         assert torch.allclose(a, b, rtol=1e-3, atol=1e-4)
-    assert torch.allclose(one._learner.ent_coef, other._learner.ent_coef, rtol=1e-3)
-    assert torch.allclose(one._metrics.totals, other._metrics.totals, rtol=1e-2, atol=1e-2)
+    assert torch.allclose(one.coefficient.value, other.coefficient.value, rtol=1e-3)
+    assert torch.allclose(one.updates.metrics.totals, other.updates.metrics.totals, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize("estimator", [*ESTIMATORS, "mixed:rho=linear:1:0"])
@@ -170,8 +170,8 @@ def test_captured_updates_are_the_eager_ones(space, estimator):
     eager, captured = (
         train(filled(each, lambda: Match(space), estimator=estimator)) for each in ("eager", "cudagraph")
     )
-    assert captured._captured.reason is None
-    assert len(captured._captured._replays) == 1
+    assert captured.updates.captured.reason is None
+    assert len(captured.updates.captured._replays) == 1
     assert_close(eager, captured)
 
 
@@ -189,7 +189,7 @@ def test_captured_updates_are_the_eager_ones(space, estimator):
 )
 def test_captured_updates_are_the_eager_ones_in_other_settings(kwargs):
     eager, captured = (train(filled(each, **kwargs)) for each in ("eager", "auto"))
-    assert captured._captured.reason is None
+    assert captured.updates.captured.reason is None
     assert_close(eager, captured)
 
 
@@ -198,8 +198,8 @@ def test_captured_updates_are_the_eager_ones_in_other_settings(kwargs):
 def test_compiled_updates_are_the_eager_ones(estimator):
     with torch._inductor.config.patch(fallback_random=True):
         eager, compiled = (train(filled(each, estimator=estimator)) for each in ("eager", "compile"))
-    assert compiled._captured.reason is None
-    assert len(compiled._captured._replays) == 1
+    assert compiled.updates.captured.reason is None
+    assert len(compiled.updates.captured._replays) == 1
     assert_close(eager, compiled)
 
 
@@ -231,13 +231,13 @@ def with_other_numbers(model, path):
 @pytest.mark.parametrize("intervene", [saved_and_loaded, given_parameters, given_halves, with_other_numbers])
 def test_no_graph_outlives_what_it_refers_to(intervene, tmp_path):
     models = [train(intervene(train(filled(each), 50), tmp_path), 50) for each in ("eager", "cudagraph")]
-    assert len(models[1]._captured._replays) == 1
+    assert len(models[1].updates.captured._replays) == 1
     assert_close(*models)
 
 
 def test_captured_updates_go_on_while_transitions_come_in():
     ends = [filled(each).learn(300, reset_num_timesteps=False) for each in ("eager", "cudagraph")]
-    assert ends[1]._captured.reason is None
+    assert ends[1].updates.captured.reason is None
     assert ends[0]._n_updates == ends[1]._n_updates
     assert all(parameter.isfinite().all() for parameter in parameters(ends[1]))
 
@@ -251,7 +251,7 @@ def test_replayed_updates_never_wait_for_the_device(n_updates):
         model.train(n_updates, 32)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert len(model._captured._replays) == 1
+    assert len(model.updates.captured._replays) == 1
 
 
 def test_a_buffer_on_the_host_falls_back_with_one_warning():
@@ -296,4 +296,4 @@ def test_learning_rates_follow_a_model_from_device_to_device(tmp_path):
 def test_an_action_space_that_starts_elsewhere_is_encoded_without_a_copy():
     model = filled("cudagraph", lambda: Match(spaces.Discrete(3, start=5)))
     train(model, 10)
-    assert model._captured.reason is None
+    assert model.updates.captured.reason is None

@@ -287,7 +287,17 @@ def test_what_is_excluded_is_not_in_the_file_and_custom_objects_replace_what_is(
         names = json.loads(file.read("data"))
     assert "gamma" not in names
     assert "tau" in names
-    assert not {"policy", "actor", "critic", "critic_target", "replay_buffer", "env", "_learner"} & set(names)
+    assert not {
+        "policy",
+        "actor",
+        "critic",
+        "critic_target",
+        "replay_buffer",
+        "env",
+        "learner",
+        "memory",
+        "explorer",
+    } & set(names)
     model.save(tmp_path / "model")
     loaded = GSAC.load(tmp_path / "model", custom_objects={"learning_rate": 2e-5, "temperature": 0.5, "unheard_of": 1})
     assert (loaded.learning_rate, loaded.temperature) == (2e-5, 0.5)

@@ -15,8 +15,8 @@ def references(*roots: Any) -> list[Any]:
 
     The attributes of this package's own objects, lists, dictionaries and optimisers are followed, so that an attribute
     that is added later is included without a word. A class names the attributes that change on the host without a
-    meaning for a recording in ``NOT_RECORDED``. Modules of networks count as objects; their parameters are reached
-    through the lists of them that a learner holds.
+    meaning for a recording in ``NOT_RECORDED``. Networks count as objects, with their optimisers; their parameters are
+    reached through these and through the lists of them that a learner holds.
     """
     found: list[Any] = []
     _collect(list(roots), found, set())
@@ -47,7 +47,9 @@ def _collect(value: Any, found: list[Any], visited: set[int]) -> None:
         if isinstance(value, torch.optim.Optimizer):
             _collect([value.param_groups, list(value.state.values())], found, visited)
             found.append(value.state)
-        elif type(value).__module__.startswith("gsac.") and not isinstance(value, nn.Module):
+        elif isinstance(value, nn.Module):
+            _collect(vars(value).get("optimizer"), found, visited)
+        elif type(value).__module__.startswith("gsac."):
             skipped = getattr(value, "NOT_RECORDED", ())
             _collect([part for name, part in _attributes(value) if name not in skipped], found, visited)
 

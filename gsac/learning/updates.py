@@ -37,7 +37,7 @@ class Updates:
         if mode == "compile":
             learner.compile()
         if mode != "eager" and device.type == "cuda":
-            self.captured = Captured(self.update, device, lambda: references(self))
+            self.captured = Captured(self.update, device, self.refers_to)
 
     def prepare(self, gamma: float, vec_normalize: Any) -> None:
         """Takes over what may have changed since the last updates, and checks that a recorded update is still right.
@@ -66,6 +66,10 @@ class Updates:
         metrics, td_errors = self.learner.step(sampled.batch, track_targets)
         self.metrics.add(metrics)
         self.memory.reprioritise(sampled, td_errors)
+
+    def refers_to(self) -> list[Any]:
+        """Everything that a recorded update refers to, see :func:`gsac.learning.references.references`."""
+        return references(self)
 
     def obstacle(self) -> str | None:
         """What keeps an update from being captured, as far as it can be known beforehand; None if nothing does."""

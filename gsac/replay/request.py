@@ -76,9 +76,8 @@ class BufferRequest:
         if self.kind is not None:
             return self
         arrays = not isinstance(self.observation_space, spaces.Dict)
-        sb3_n_step = self.device.type == "cpu" and self.n_steps > 1 and arrays
         kind: type[ReplayBuffer]
-        if not sb3_n_step and self._fits_on_device(stays_on_host, verbose):
+        if not self._sb3_sums_rewards and self._fits_on_device(stays_on_host, verbose):
             kind = DeviceReplayBuffer
         elif self.n_steps > 1 and not arrays:
             raise ValueError(
@@ -119,6 +118,12 @@ class BufferRequest:
             optimize_memory_usage=self.optimize_memory_usage,
             **kwargs,
         )
+
+    @property
+    def _sb3_sums_rewards(self) -> bool:
+        """Whether these are n-step returns for which SB3's users expect its own buffer."""
+        arrays = not isinstance(self.observation_space, spaces.Dict)
+        return self.device.type == "cpu" and self.n_steps > 1 and arrays
 
     def _fits_on_device(self, stays_on_host: bool, verbose: int) -> bool:
         if self.device.type == "cpu":

@@ -1,6 +1,7 @@
 """Captured updates make the same parameters as eager ones. Here a tape stands in for the CUDA graph."""
 
 import copy
+import dataclasses
 import shutil
 import sys
 import warnings
@@ -54,21 +55,21 @@ def make(env, taped=None, policy="MlpPolicy", **kwargs):
 
 def prepared(model, taped):
     """With learning rates as on a GPU, and captured as there, if ``taped``."""
-    for optimizer in model._optimizers if model.device.type == "cpu" else []:
+    for optimizer in model.learner.optimizers if model.device.type == "cpu" else []:
         for group in optimizer.param_groups:
             group["lr"] = torch.as_tensor(group["lr"])
     if taped is not None:
-        model._captured = Captured(model._update, model.device, model._refers_to, taped)
+        model.updates.captured = Captured(model.updates.update, model.device, model.updates.refers_to, taped)
     return model
 
 
 def numbers_of(model):
     """Everything that updates change."""
-    states = [state for optimizer in model._optimizers for state in optimizer.state.values()]
+    states = [state for optimizer in model.learner.optimizers for state in optimizer.state.values()]
     return [
         *model.policy.state_dict().values(),
-        model._learner.ent_coef,
-        model._metrics.totals,
+        model.coefficient.value,
+        model.updates.metrics.totals,
         *(value for state in states for value in state.values()),
     ]
 
@@ -95,7 +96,7 @@ def test_the_same_after_many_updates_with_schedules_running(space, n_updates, es
 
 def assert_compiled_is_eager(backend, **kwargs):
     eager, compiled = (make(Match(SPACES[1]), **SCHEDULES, **kwargs) for _ in range(2))
-    compiled._learner.compile(backend)
+    compiled.learner.compile(backend)
     for model in (eager, compiled):
         model.set_random_seed(0)
         model.learn(220)
@@ -231,7 +232,7 @@ def change_group(**settings):
 
 def change_learner(**settings):
     def intervene(model, path):
-        vars(model._learner).update(settings)
+        model.learner.objective = dataclasses.replace(model.learner.objective, **settings)
 
     return intervene
 
@@ -288,7 +289,7 @@ def test_a_frozen_weight_stays_although_it_moved_before():
 def test_an_update_reads_nothing_from_the_device(space, estimator):
     model = make(Match(space), estimator=estimator, n_steps=3).learn(22)
     with DeviceReads() as reads:
-        model._update(8, True)
+        model.updates.update(8, True)
     assert reads.found == []
 
 
@@ -316,7 +317,7 @@ def test_an_update_on_another_device_neither_reads_from_it_nor_copies_to_it(spac
     model.replay_buffer.flush()
     for _ in range(2):
         with DeviceReads() as reads:
-            model._update(8, True)
+            model.updates.update(8, True)
         assert reads.found == []
     for parameter in (*model.actor.parameters(), *model.critic.parameters(), model.log_ent_coef):
         assert parameter.grad.is_meta
@@ -362,7 +363,7 @@ def test_what_cannot_be_captured_is_learned_from_with_one_warning(make_env, kwar
     assert reason in told[0]
     assert "acceleration='eager'" in told[0]
     assert_equal(eager, captured)
-    assert captured._captured.record.n_recordings == 0
+    assert captured.updates.captured.record.n_recordings == 0
 
 
 def test_a_recording_that_fails_falls_back_and_makes_that_update_once():
@@ -392,7 +393,7 @@ def test_only_a_gpu_can_capture_and_unknown_names_are_refused():
         make(Match(SPACES[1]), acceleration="cudagraph")
     with pytest.raises(ValueError, match=r"acceleration='fast'.*'auto'.*'eager'.*'compile'.*'cudagraph'"):
         make(Match(SPACES[1]), acceleration="fast")
-    assert make(Match(SPACES[1]), acceleration="auto")._captured is None
+    assert make(Match(SPACES[1]), acceleration="auto").updates.captured is None
 
 
 @pytest.mark.parametrize("acceleration", ["cudagraph", "compile"])
@@ -401,7 +402,7 @@ def test_a_model_saved_with_another_acceleration_loads_as_it_is_told(acceleratio
     model.acceleration = acceleration
     model.save(tmp_path / "model")
     loaded = GSAC.load(tmp_path / "model", env=Match(SPACES[1]), device="cpu", acceleration="auto")
-    assert loaded._captured is None
+    assert loaded.updates.captured is None
     assert loaded.acceleration == "auto"
     assert loaded.learn(60, reset_num_timesteps=False)._n_updates > model._n_updates
     if acceleration == "cudagraph":
@@ -421,7 +422,7 @@ def test_a_captured_model_can_be_copied_and_each_learns_for_itself():
     model = make(Match(SPACES[1]), Taped()).learn(20 + 2 * WARM_UPS)
     model._logger = None  # holds the terminal, which has no copy
     copied = copy.deepcopy(model)
-    assert copied._captured.function.__self__ is copied
+    assert copied.updates.captured.function.__self__ is copied.updates
     before = next(model.policy.parameters()).clone()
     copied.learn(20, reset_num_timesteps=False)
     assert next(model.policy.parameters()).equal(before)

@@ -7,10 +7,10 @@ from problems import Match, Switches
 from stable_baselines3.common.env_util import make_vec_env
 
 from gsac import GSAC, REINFORCE, Constant, Linear
-from gsac.algorithms.arguments import parse_ent_coef, parse_target_entropy
-from gsac.algorithms.buffers import ChosenBuffer
+from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
 from gsac.envs.wrappers import DiscretizeAction
 from gsac.networks.observations import check_observation_space
+from gsac.replay.request import BufferRequest
 from gsac.spaces.codec import UnsupportedSpaceError
 
 OUT_OF_RANGE = [
@@ -220,7 +220,7 @@ def test_n_steps_with_dictionaries_need_a_buffer(monkeypatch):
         spaces.Dict({"o": gymnasium.make("CartPole-v1").observation_space}),
     )
     assert GSAC("MultiInputPolicy", env, n_steps=3, device="cpu").replay_buffer.n_steps == 3
-    monkeypatch.setattr(ChosenBuffer, "_fits_on_the_device", lambda model: False)
+    monkeypatch.setattr(BufferRequest, "_fits_on_device", lambda *_: False)
     with pytest.raises(ValueError, match="n_steps=3.*gsac.DeviceReplayBuffer.*n_steps=1"):
         GSAC("MultiInputPolicy", env, n_steps=3)
 

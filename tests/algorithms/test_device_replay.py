@@ -12,8 +12,8 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from gsac import GSAC, DeviceReplayBuffer, resume
-from gsac.algorithms import buffers
 from gsac.callbacks.checkpoint import save_checkpoint
+from gsac.replay.request import BufferRequest
 
 QUICK = {"learning_starts": 40, "batch_size": 16, "buffer_size": 1000, "device": "cpu", "seed": 0}
 
@@ -32,8 +32,8 @@ def on_device(env="CartPole-v1", policy="MlpPolicy", **kwargs):
 @pytest.fixture
 def roomy_gpu(monkeypatch):
     """Buffers are chosen as if there were a GPU with room, and made on the CPU."""
-    monkeypatch.setattr(buffers.ChosenBuffer, "_fits_on_the_device", lambda model: True)
-    monkeypatch.setattr(buffers.ChosenBuffer, "_sb3_sums_rewards", lambda model: False)
+    monkeypatch.setattr(BufferRequest, "_fits_on_device", lambda *_: True)
+    monkeypatch.setattr(BufferRequest, "_sb3_sums_rewards", False)
 
 
 @pytest.mark.parametrize(
@@ -126,35 +126,10 @@ def test_it_is_chosen_where_the_user_chose_none_and_forgotten_where_it_does_not_
         model.save(tmp_path / "model")
         model.save_weights(tmp_path / "model")
         assert type(GSAC.load(tmp_path / "model").replay_buffer) is DeviceReplayBuffer
-        monkeypatch.setattr(buffers.ChosenBuffer, "_fits_on_the_device", lambda model: False)
+        monkeypatch.setattr(BufferRequest, "_fits_on_device", lambda *_: False)
         for loaded in (GSAC.load(tmp_path / "model"), GSAC.from_weights(tmp_path / "model", "CartPole-v1")):
             assert type(loaded.replay_buffer) is NStepReplayBuffer
             assert (loaded.replay_buffer.n_steps, loaded.replay_buffer.gamma) == (3, 0.9)
-
-
-def test_it_fits_if_it_takes_no_more_than_half_of_what_is_free(monkeypatch, capsys):
-    def fits(free, env="CartPole-v1", device="cuda", verbose=1, **kwargs):
-        model = GSAC("MlpPolicy", env, **QUICK, **kwargs)
-        model.device, model.verbose = torch.device(device), verbose
-        monkeypatch.setattr(buffers, "free_bytes", lambda device: free)
-        return model._fits_on_the_device()
-
-    assert fits(104_000)  # twice 1000 * (2 * 4 * 4 + 8 + 12) bytes
-    assert capsys.readouterr().out == ""
-    assert not fits(103_998)
-    said = capsys.readouterr().out
-    assert "The replay buffer stays on the host: 1,000 transitions take 0.00 GB, more than half of the 0.00 GB" in said
-    assert said.count("\n") == 1
-    assert not fits(103_998, verbose=0)
-    assert fits(0, device="cpu")
-    assert not fits(10**9, device="meta")
-    assert not fits(10**9, VecNormalize(DummyVecEnv([lambda: gymnasium.make("CartPole-v1")])))  # computes on the host
-    assert capsys.readouterr().out == ""
-    assert not fits(140_000, Allowed(gymnasium.spaces.Discrete(5)))  # 120_000, and 80_000 for masks
-    assert fits(200_000, Allowed(gymnasium.spaces.Discrete(5)))
-    once = {"optimize_memory_usage": True, "replay_buffer_kwargs": {"handle_timeout_termination": False}}
-    assert fits(72_000, **once)
-    assert not fits(71_998, **once)
 
 
 def test_on_the_cpu_it_is_chosen_and_shows_arrays_as_sb3s_buffers_do():
@@ -174,7 +149,7 @@ def test_on_the_cpu_it_is_chosen_and_shows_arrays_as_sb3s_buffers_do():
 def test_a_checkpoint_holds_used_rows_and_cuts_an_unfinished_episode_off(tmp_path):
     model = on_device(Match(gymnasium.spaces.Discrete(3)), n_steps=3, buffer_size=1_000_000).learn(45)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gsac.callbacks.checkpoint._pickled_environments", lambda env: (None, "it is far away"))
+        patch.setattr("gsac.saving.snapshot.pickle_environments", lambda env: (None, "it is far away"))
         save_checkpoint(model, tmp_path / "run.ckpt")
     assert (tmp_path / "run.ckpt").stat().st_size < 2e6
     with pytest.warns(UserWarning, match="goes on with a new episode: it is far away"):

@@ -10,7 +10,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv
 
-from gsac import GSAC
+from gsac import GSAC, MlpPolicy
+from gsac.algorithms.exploration import Explorer
 
 PROBS = torch.tensor([0.1, 0.2, 0.7])
 ACTS_ONLY = {
@@ -102,11 +103,11 @@ def test_random_actions_before_learning_starts_are_drawn_anew_each_time():
 
 def test_a_new_run_begins_with_new_noise_and_a_continued_one_does_not():
     model = acting(1e9, n_envs=1, length=10**9, steps=10)
-    noise = model._noise
+    noise = model.explorer.noise
     model.learn(10, reset_num_timesteps=False)
-    assert model._noise.equal(noise)
+    assert model.explorer.noise.equal(noise)
     model.learn(10)
-    assert not model._noise.equal(noise)
+    assert not model.explorer.noise.equal(noise)
     assert len(set(actions_of(model, 20)[:, 0])) == 1
 
 
@@ -141,3 +142,39 @@ def test_an_untrained_policy_climbs_the_mountain_only_with_noise_that_lasts(dura
     lengths = [episode["l"] for episode in model.ep_info_buffer]  # of the last hundred, cut off after 200 steps
     assert len(lengths) == 100
     assert sum(length < 200 for length in lengths) in expected
+
+
+def certain(action_space, probs):
+    """A policy that is ``probs`` everywhere."""
+    policy = MlpPolicy(spaces.Box(-1, 1, (2,)), action_space, lambda _: 1e-3, net_arch=[])
+    with torch.no_grad():
+        policy.actor.logits[-1].weight.zero_()
+        policy.actor.logits[-1].bias.copy_(torch.tensor(probs).log())
+    return policy
+
+
+def test_an_explorer_needs_no_algorithm():
+    space = spaces.Discrete(3, start=5)
+    explorer, policy = Explorer(space, noise_duration=1e9), certain(space, [0.2, 0.3, 0.5])
+    observation = np.zeros((4, 2), np.float32)
+    first = explorer.act(policy, observation, 4)
+    assert all((explorer.act(policy, observation, 4) == first).all() for _ in range(20))
+    noise = explorer.noise
+    explorer.observe(np.array([True, False, False, False]))
+    explorer.act(policy, observation, 4)
+    assert (explorer.noise != noise).any(1).tolist() == [True, False, False, False]
+    explorer.restart()
+    explorer.act(policy, observation, 4)
+    assert (explorer.noise != noise).any(1).all()
+
+
+def test_an_explorers_uniform_actions_obey_masks():
+    space = spaces.MultiDiscrete([2, 3])
+    explorer = Explorer(space, noise_duration=1)
+    masks = np.tile([True, False, True, True, False], (3000, 1))
+    drawn = explorer.uniform(3000, masks)
+    assert set(drawn[:, 0]) == {0}
+    assert np.bincount(drawn[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)
+    policy = certain(space, [0.5, 0.5, 0.01, 0.01, 0.98])
+    acted = explorer.act(policy, np.zeros((3000, 2), np.float32), 3000, masks, epsilon=1.0)
+    assert np.bincount(acted[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)

@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from gsac import ESTIMATORS, GSAC, Cosine, DeviceReplayBuffer, Mixed
-from gsac.algorithms.arguments import TRIED_AT
+from gsac.algorithms.parsing import TRIED_AT
 
 ACTION_SPACES = [
     spaces.Discrete(3),
@@ -83,7 +83,7 @@ def test_every_space_and_estimator_trains_and_acts_in_its_space(space, estimator
 )
 def test_the_default_estimator_suits_the_critics(space, head, estimator):
     model = GSAC("MlpPolicy", Match(space), policy_kwargs={"critic_head": head}, **QUICK)
-    assert model._learner.estimator is ESTIMATORS[estimator]
+    assert model.learner.objective.estimator is ESTIMATORS[estimator]
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
@@ -144,7 +144,7 @@ def test_save_and_load(kwargs, tmp_path):
     loaded.learn(60, reset_num_timesteps=False)
     assert loaded.num_timesteps == 180
     assert not weights(loaded).equal(before)
-    assert loaded.ent_coef_optimizer is None or loaded.log_ent_coef is loaded._learner.log_ent_coef
+    assert loaded.ent_coef_optimizer is None or loaded.log_ent_coef is loaded.coefficient.log_value
 
 
 def test_the_range_of_values_goes_wherever_the_weights_go(tmp_path):
@@ -157,7 +157,7 @@ def test_the_range_of_values_goes_wherever_the_weights_go(tmp_path):
     for other in others:
         assert other.policy.lowest_value == 0
         assert other.policy.highest_value.item() == pytest.approx(100, rel=1e-4)  # 1 a step for ever
-        assert other._learner.value_range[1] is other.policy.highest_value
+        assert other.learner.value_range[1] is other.policy.highest_value
 
 
 def test_a_loaded_model_takes_other_arguments_and_checks_them(tmp_path):
@@ -257,7 +257,7 @@ def test_a_coefficient_that_is_not_learned_follows_its_schedule_or_stays_what_it
         GSAC.from_weights(tmp_path / "weights", ent_coef=0.01, device="cpu"),
     ):
         assert (other.ent_coef, other.ent_coef_tensor.item()) == (0.01, pytest.approx(0.01))
-        assert other._learner.ent_coef.item() == pytest.approx(0.01)
+        assert other.coefficient.value.item() == pytest.approx(0.01)
 
     steady = GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.2, **QUICK)
     steady.ent_coef_tensor.fill_(0.05)
@@ -304,12 +304,12 @@ def test_schedules_follow_the_run_and_the_updates():
 
     class Watch(BaseCallback):
         def _on_step(self):
-            learner = self.model._learner
+            learner = self.model.learner
             seen.append(
                 (
                     self.model._n_updates,
                     learner.temperature.item(),
-                    learner.target_fraction.item(),
+                    self.model.coefficient.target_fraction.item(),
                     self.model.actor.optimizer.param_groups[0]["lr"],
                 )
             )
@@ -337,7 +337,7 @@ def test_a_schedule_within_the_estimator_follows_the_run_and_is_logged():
 
     class Watch(BaseCallback):
         def _on_step(self):
-            seen.append((self.model._learner.estimator.rho.item(), self.logger.name_to_value.get("train/rho")))
+            seen.append((self.model.learner.objective.estimator.rho.item(), self.logger.name_to_value.get("train/rho")))
             return True
 
     GSAC("MlpPolicy", "CartPole-v1", estimator="mixed:rho=linear:1:0", **QUICK).learn(
@@ -417,3 +417,46 @@ def test_path_objects_and_strings_and_files_can_be_saved_to(tmp_path):
         model.save(file)
     for name in "abc":
         assert weights(GSAC.load(tmp_path / f"{name}.zip")).equal(weights(model))
+
+
+def test_a_subclass_may_override_any_one_of_sb3s_hooks():
+    class Doubles(GSAC):
+        """Doubles the stored rewards."""
+
+        def _store_transition(self, replay_buffer, buffer_action, new_obs, reward, dones, infos):
+            super()._store_transition(replay_buffer, buffer_action, new_obs, 2 * reward, dones, infos)
+
+    class Alternates(GSAC):
+        """Takes the two actions in turn."""
+
+        def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+            actions = np.full(n_envs, self.num_timesteps % 2)
+            return actions, actions
+
+    class Counts(GSAC):
+        """Counts its updates, and makes none."""
+
+        n_asked = 0
+
+        def train(self, gradient_steps, batch_size=64):
+            self.n_asked += gradient_steps
+
+    class Elsewhere(GSAC):
+        """Stores into a buffer of its own."""
+
+        def _store_transition(self, replay_buffer, *transition):
+            super()._store_transition(self.own, *transition)
+
+    def made(kind):
+        return kind("MlpPolicy", "CartPole-v1", seed=0, **QUICK)
+
+    assert (made(Doubles).learn(60).replay_buffer.rewards[:60] == 2).all()
+    assert made(Alternates).learn(60).replay_buffer.actions[:60, 0, 0].tolist() == [0, 1] * 30
+    counts = made(Counts)
+    before = weights(counts)
+    assert counts.learn(60).n_asked == 20
+    assert weights(counts).equal(before)
+    elsewhere = made(Elsewhere)
+    elsewhere.own = made(GSAC).replay_buffer
+    assert elsewhere.learn(30).own.size() == 30
+    assert elsewhere.replay_buffer.size() == 0

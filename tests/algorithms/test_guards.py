@@ -10,6 +10,7 @@ from problems import Match
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from gsac import GSAC, REINFORCE, Checkpoint, resume
+from gsac.algorithms.guards import ExperienceGuard
 
 QUICK = {"learning_starts": 20, "batch_size": 16, "buffer_size": 1000, "seed": 0, "device": "cpu"}
 SPACE = spaces.Discrete(3)
@@ -134,7 +135,9 @@ def test_a_diverging_loss_stops_training_and_leaves_the_last_good_checkpoint(tmp
 
 def test_a_broken_model_is_not_written_over_a_good_checkpoint(tmp_path):
     model = GSAC("MlpPolicy", Match(SPACE), **QUICK).learn(30)
-    model._metrics.add(model._learner.step(model.sample_batch(8))._replace(critic_loss=torch.tensor(torch.nan)))
+    model.updates.metrics.add(
+        model.learner.step(model.sample_batch(8)).metrics._replace(critic_loss=torch.tensor(torch.nan))
+    )
     model._n_updates += 1
     with pytest.raises(ValueError, match="critic_loss became infinite or not a number"):
         model.learn(1, callback=Checkpoint(tmp_path / "run.ckpt", every=1), reset_num_timesteps=False)
@@ -155,3 +158,16 @@ def test_a_buffer_holds_a_batch():
 def test_integers_are_always_numbers():
     model = GSAC("MlpPolicy", gymnasium.make("FrozenLake-v1"), **QUICK).learn(40)
     assert model.num_timesteps == 40
+
+
+def test_a_guard_needs_no_algorithm():
+    guard = ExperienceGuard(spaces.Dict({"x": spaces.Box(-1, 1, (2,)), "k": spaces.Discrete(3, start=1)}))
+    fine = {"x": np.zeros((2, 2), np.float32), "k": np.array([1, 3])}
+    guard.check_transition(7, fine, np.zeros(2), np.array([False, False]), [{}, {}])
+    with pytest.raises(ValueError, match="At step 7, environment 1 gave the observation 'k' with 0, not in"):
+        guard.check_observation(7, fine | {"k": np.array([1, 0])})
+    with pytest.raises(ValueError, match=r"environment 1 gave the observation 'x' with inf in entry \[0\]"):
+        last = {"x": np.array([np.inf, 0]), "k": np.array(1)}
+        guard.check_transition(7, fine, np.zeros(2), np.array([False, True]), [{}, {"terminal_observation": last}])
+    with pytest.raises(ValueError, match="At step 3, environment 0 gave a reward with nan"):
+        guard.check_rewards(3, np.array([np.nan, 0]))

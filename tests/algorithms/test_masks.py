@@ -112,11 +112,11 @@ def test_the_target_the_actor_and_the_entropy_see_allowed_actions_only():
     policy = model.actor.distribution(batch.next_observations, batch.next_masks)
     assert policy.sample(50)[:, ~batch.next_masks].eq(0).all()
     values = model.critic.action_values(batch.observations).frozen()
-    _, entropy, target = model._learner.actor_loss(batch, values, torch.tensor(0.1))
+    _, entropy, target = model.learner.actor_loss(batch, values, torch.tensor(0.1))
     assert torch.allclose(target, torch.full((16,), 0.5 * 2 * np.log(2), dtype=torch.float32))  # two of each are left
     assert (entropy <= 2 * np.log(2) + 1e-5).all()
     logits = model.actor.distribution(batch.observations, batch.masks)
-    model._learner.actor_loss(batch, values, torch.tensor(0.1))[0].backward()
+    model.learner.actor_loss(batch, values, torch.tensor(0.1))[0].backward()
     assert logits.probs[~batch.masks].eq(0).all()
 
 
@@ -131,7 +131,7 @@ def test_the_target_is_the_value_of_an_allowed_action(space):
         next_value = torch.cat(model.critic_target(batch.next_observations, left), 1).min(1).values
     target = batch.rewards + batch.discounts * next_value
     expected = 0.5 * (values - target[:, None]).square().mean(0).sum()
-    loss, *_ = model._learner.critic_loss(batch, torch.tensor(0.1))
+    loss, *_ = model.learner.critic_loss(batch, torch.tensor(0.1))
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
@@ -236,8 +236,8 @@ def test_use_masking_is_a_switch():
         GSAC("MlpPolicy", Match(SPACES[0]), **QUICK).learn(10, use_masking=True)
     with pytest.raises(AssertionError, match="is not allowed"):
         GSAC("MlpPolicy", Allowed(SPACES[0], 1), **QUICK).learn(200, use_masking=False)
-    assert GSAC("MlpPolicy", Allowed(SPACES[0], 1), **QUICK).learn(50, use_masking=True)._stored_masks is not None
-    assert GSAC("MlpPolicy", Match(SPACES[0]), **QUICK).learn(50)._stored_masks is None
+    assert GSAC("MlpPolicy", Allowed(SPACES[0], 1), **QUICK).learn(50, use_masking=True).memory.stores_masks
+    assert not GSAC("MlpPolicy", Match(SPACES[0]), **QUICK).learn(50).memory.stores_masks
 
 
 def test_a_saved_model_goes_on_with_its_buffer(tmp_path):

@@ -32,8 +32,8 @@ def test_priorities_are_the_errors_of_the_networks(n_steps, n_envs):
     model.train(150, 16)
     with torch.no_grad():
         everything = buffer._get_samples(np.arange(200))
-        batch = Batch.from_replay(everything, model._codec, model.gamma)
-        *_, errors = model._learner.critic_loss(batch, model._learner.ent_coef)
+        batch = Batch.from_replay(everything, model.memory.codec, model.gamma)
+        errors = model.learner.critic_loss(batch, model.coefficient.value).td_errors
     errors = errors.numpy()
     stored = buffer.sum_tree[:200]
     drawn = stored != 1.0  # the priority of what is new
@@ -102,5 +102,5 @@ def test_with_alpha_of_zero_replay_is_uniform_and_the_loss_unweighted():
 def test_other_buffers_bring_no_weights():
     model = GSAC("MlpPolicy", "CartPole-v1", **QUICK).learn(60)
     assert type(model.replay_buffer) is DeviceReplayBuffer
-    assert model._learner.td_errors is None
+    assert model.learner.critic_loss(model.sample_batch(8), model.coefficient.value).td_errors is None
     assert "train/beta" not in model.logger.name_to_value

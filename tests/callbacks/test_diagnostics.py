@@ -62,7 +62,7 @@ def test_unbiased_and_biased_estimators_are_told_apart():
     def wrong(policy, q, temperature):
         return 2 * q(policy.sample() + policy.probs)
 
-    first, biased = measure_gradients(model, [model._learner.estimator, wrong], samples=400)
+    first, biased = measure_gradients(model, [model.learner.objective.estimator, wrong], samples=400)
     assert first == unbiased  # the batch is the same
     assert biased.relative_bias > 0.5
 
@@ -79,12 +79,12 @@ def test_the_gradient_is_that_of_the_actors_loss():
     model = trained("expected", "linear")
     observations = model.replay_buffer.sample(32).observations
     torch.manual_seed(0)
-    policy, q = model.actor.distribution(observations), model._learner.action_value(observations)
+    policy, q = model.actor.distribution(observations), model.learner.action_value(observations)
     actions, probs = policy.joint()
     values = torch.stack(model.critic(observations.repeat(6, 1), actions.reshape(-1, 5))).mean(0).reshape(6, 32)
     assert torch.allclose(q(actions), values, atol=1e-5)
     assert torch.allclose(
-        model._learner.estimator(policy, q, model._learner.temperature), (probs * values).sum(0), atol=1e-5
+        model.learner.objective.estimator(policy, q, model.learner.temperature), (probs * values).sum(0), atol=1e-5
     )
 
 

@@ -7,8 +7,9 @@ import torch._functorch.config
 from gymnasium import spaces
 
 from gsac import ESTIMATORS, CnnPolicy, MlpPolicy, MultiInputPolicy
+from gsac.learning.coefficient import LOG_ENT_COEF_RANGE, EntropyCoefficient
 from gsac.learning.device_reads import DeviceReads
-from gsac.learning.learner import LOG_ENT_COEF_RANGE, Learner
+from gsac.learning.learner import Learner, Objective
 from gsac.optim.descent import descend
 from gsac.replay.batch import Batch
 
@@ -28,23 +29,11 @@ def make_learner(
     **kwargs,
 ):
     policy = kind(observations, action_space, lambda _: lr, **(policy_kwargs or {}))
-    settings = {
-        "estimator": ESTIMATORS["straight_through"],
-        "q_aggregation": "min",
-        "log_ent_coef": None,
-        "ent_coef_optimizer": None,
-        "ent_coef_tensor": torch.tensor(ent_coef),
-        "target": "soft",
-        "value_range": (policy.lowest_value, policy.highest_value),
-        "max_grad_norm": None,
-    }
-    if learned:
-        log_ent_coef = torch.full((1,), math.log(ent_coef), requires_grad=True)
-        settings["log_ent_coef"] = log_ent_coef
-        settings["ent_coef_optimizer"] = torch.optim.Adam([log_ent_coef], lr=lr, fused=True)
-    learner = Learner(policy.actor, policy.critic, policy.critic_target, **(settings | kwargs))
+    coefficient = EntropyCoefficient(ent_coef, learned, lr, torch.device("cpu"))
+    settings = {"estimator": ESTIMATORS["straight_through"], "target": "soft", "bound_targets": True}
+    learner = Learner(policy, coefficient, Objective(**(settings | kwargs)))
     learner.tau.fill_(0.05)
-    learner.target_fraction.fill_(0.3)
+    coefficient.target_fraction.fill_(0.3)
     policy.set_training_mode(True)
     return policy, learner
 
@@ -76,7 +65,7 @@ def test_the_critics_loss_by_enumeration(target, aggregation, head):
     for parameter in policy.critic_target.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     batch = make_batch(policy)
-    loss, *_ = learner.critic_loss(batch, torch.tensor(0.3))
+    loss = learner.critic_loss(batch, torch.tensor(0.3)).loss
 
     logits = policy.actor.distribution(batch.next_observations).logits.detach()
     p, q = logits[:, :2].softmax(-1), logits[:, 2:].softmax(-1)
@@ -106,7 +95,7 @@ def test_a_deterministic_target_asks_for_the_most_probable_allowed_action(aggreg
     allowed = torch.rand(16, 5) < 0.7
     allowed[:, [0, 4]] = True
     batch = make_batch(policy)._replace(masks=torch.ones(16, 5, dtype=torch.bool), next_masks=allowed)
-    loss, *_ = learner.critic_loss(batch, torch.tensor(0.3))
+    loss = learner.critic_loss(batch, torch.tensor(0.3)).loss
 
     logits = policy.actor.distribution(batch.next_observations).logits.detach()
     values = []
@@ -126,7 +115,7 @@ def test_a_deterministic_target_asks_for_the_most_probable_allowed_action(aggreg
 def test_the_errors_and_the_weighted_loss_by_enumeration():
     policy, learner = make_learner(spaces.Discrete(3), target="mean")
     batch = make_batch(policy)._replace(weights=torch.rand(16))
-    loss, *_, absolute = learner.critic_loss(batch, torch.tensor(0.3))
+    loss, absolute = (getattr(learner.critic_loss(batch, torch.tensor(0.3)), name) for name in ("loss", "td_errors"))
     probs = policy.actor.distribution(batch.next_observations).logits.detach().softmax(-1)
     value = sum(
         probs[:, i] * torch.cat(policy.critic_target(batch.next_observations, action.expand(16, -1)), 1).min(1).values
@@ -147,8 +136,8 @@ def test_weights_of_one_change_no_bit():
         torch.manual_seed(0)
         policy, learner = make_learner()
         for _ in range(3):
-            learner.step(make_batch(policy)._replace(weights=weights))
-        assert (learner.td_errors is None) == (weights is None)
+            update = learner.step(make_batch(policy)._replace(weights=weights))
+        assert (update.td_errors is None) == (weights is None)
         ends.append(snapshot(policy))
     assert all(a.equal(b) for a, b in zip(*ends, strict=True))
 
@@ -175,7 +164,7 @@ def test_a_step_moves_every_network_and_leaves_no_gradient_of_the_actors_loss_on
     learner.step(batch)
     assert all(all(moved(part, old)) for part, old in zip(parts, before, strict=True))
     policy.critic.optimizer.zero_grad()
-    loss, *_ = learner.actor_loss(batch, policy.critic.action_values(batch.observations).frozen(), torch.tensor(0.3))
+    loss = learner.actor_loss(batch, policy.critic.action_values(batch.observations).frozen(), torch.tensor(0.3)).loss
     descend(policy.actor.optimizer, loss, learner._actor_parameters)
     assert all(parameter.grad is None for parameter in policy.critic.parameters())
 
@@ -188,7 +177,7 @@ def test_with_a_single_choice_the_default_gradient_of_the_actor_is_the_exact_one
         batch = make_batch(policy, n=200)
         torch.manual_seed(len(gradients))  # other samples each time
         values = policy.critic.action_values(batch.observations).frozen()
-        loss, *_ = learner.actor_loss(batch, values, learner.ent_coef)
+        loss = learner.actor_loss(batch, values, learner.coefficient.value).loss
         gradients.append(torch.autograd.grad(loss, policy.actor.logits[0].weight)[0])
     assert torch.allclose(gradients[0], gradients[2], atol=1e-6)
     assert torch.allclose(gradients[1], gradients[2], atol=1e-6)
@@ -202,7 +191,7 @@ def test_with_a_learning_rate_of_zero_only_the_targets_move():
     learner.step(make_batch(policy))
     assert not any(moved(policy.actor, before[0]) + moved(policy.critic, before[1]))
     assert all(moved(policy.critic_target, before[2]))
-    assert learner.ent_coef.item() == pytest.approx(0.3)
+    assert learner.coefficient.value.item() == pytest.approx(0.3)
 
 
 def test_polyak_by_hand_and_off():
@@ -225,8 +214,8 @@ def test_the_coefficient_follows_the_entropy_and_stays_in_its_range():
     for target, end in ((1.79, LOG_ENT_COEF_RANGE[1]), (0.001, LOG_ENT_COEF_RANGE[0])):
         _, learner = make_learner(spaces.MultiDiscrete([2, 3]), lr=1.0)
         for _ in range(30):
-            learner.tune_ent_coef(torch.tensor([1.0]), torch.tensor(target))
-        assert learner.log_ent_coef.item() == pytest.approx(end)
+            learner.coefficient.tune(torch.tensor([1.0]), torch.tensor(target))
+        assert learner.coefficient.log_value.item() == pytest.approx(end)
 
 
 def with_critics_of(value, policy):
@@ -247,11 +236,11 @@ def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(target):
     entropy = 0.5 * policy.actor.distribution(batch.next_observations).entropy().detach()
     for value, bounded in ((100.0, greatest), (-100.0, -3.0), (15.0, 15.0)):
         with_critics_of(value, policy)
-        loss, _, _, clamp_fraction, _ = learner.critic_loss(batch, learner.ent_coef)
+        loss, _, _, clamp_fraction, _ = learner.critic_loss(batch, learner.coefficient.value)
         next_value = bounded + (entropy if target == "soft" else 0.0)
-        target = batch.rewards + batch.discounts * next_value
+        td_target = batch.rewards + batch.discounts * next_value
         current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
-        expected = 0.5 * (current - target[:, None]).square().mean(0).sum()
+        expected = 0.5 * (current - td_target[:, None]).square().mean(0).sum()
         assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
         assert clamp_fraction.item() == (value != bounded)
     assert [bound.item() for bound in learner.value_range] == pytest.approx([-3.0, greatest], rel=1e-5)
@@ -268,10 +257,10 @@ def test_the_range_of_values_only_widens_and_starts_at_zero():
 
 
 def test_without_bounds_values_count_as_they_are():
-    policy, learner = make_learner(spaces.Discrete(3), target="mean", value_range=None)
+    policy, learner = make_learner(spaces.Discrete(3), target="mean", bound_targets=False)
     with_critics_of(100.0, policy)
     batch = make_batch(policy)._replace(rewards=torch.zeros(16), discounts=torch.ones(16))
-    loss, *_ = learner.critic_loss(batch, learner.ent_coef)
+    loss = learner.critic_loss(batch, learner.coefficient.value).loss
     current = torch.cat(policy.critic(batch.observations, batch.actions), 1)
     assert loss.item() == pytest.approx(0.5 * (current - 100).square().mean(0).sum().item(), rel=1e-4)
     assert policy.lowest_value == policy.highest_value == 0
@@ -285,7 +274,7 @@ def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(boun
         lr=0.05,
         policy_kwargs={"net_arch": [], "critic_layer_norm": False},
         target="mean",
-        **({} if bound_targets else {"value_range": None}),
+        bound_targets=bound_targets,
     )
     learner.tau.fill_(1.0)
     observations = torch.tensor([[1.0, 0, 0, 0]]).expand(32, -1)
@@ -297,7 +286,7 @@ def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(boun
         next_observations=2 * observations,
     )
     for _ in range(2000):
-        q_value = learner.step(batch).q_value.item()
+        q_value = learner.step(batch).metrics.q_value.item()
     if bound_targets:
         assert q_value == pytest.approx(10.0, rel=0.01)
     else:
@@ -306,9 +295,9 @@ def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(boun
 
 def test_a_fixed_coefficient_stays():
     policy, learner = make_learner(learned=False, ent_coef=0.0)
-    metrics = learner.step(make_batch(policy))
+    metrics = learner.step(make_batch(policy)).metrics
     assert metrics.ent_coef.item() == 0.0
-    assert learner.ent_coef.item() == 0.0
+    assert learner.coefficient.value.item() == 0.0
 
 
 def test_gradients_are_clipped():
@@ -385,8 +374,8 @@ def test_both_losses_compile_as_a_whole_to_the_same_numbers(space, extras, estim
 def assert_compiles(learner, batch):
     def losses():
         torch.manual_seed(1)
-        critic_loss, values, *_ = learner.critic_loss(batch, learner.ent_coef)
-        actor_loss, *_ = learner.actor_loss(batch, values, learner.ent_coef)
+        critic_loss, values, *_ = learner.critic_loss(batch, learner.coefficient.value)
+        actor_loss, *_ = learner.actor_loss(batch, values, learner.coefficient.value)
         gradients = torch.autograd.grad(critic_loss, learner._critic_parameters)
         return [critic_loss, actor_loss, *gradients, *torch.autograd.grad(actor_loss, learner._actor_parameters)]
 
@@ -423,7 +412,7 @@ def test_any_number_of_learners_can_be_compiled():
         policy, learner = make_learner(spaces.Discrete(size), policy_kwargs=SMALL)
         learner.compile("aot_eager")
         with torch.no_grad():
-            learner.critic_loss(make_batch(policy), learner.ent_coef)
+            learner.critic_loss(make_batch(policy), learner.coefficient.value)
 
 
 @pytest.mark.parametrize("head", ["linear", "action_in"])
