@@ -1,8 +1,8 @@
-"""The problems on which algorithms are compared, and who enters them with which settings.
+"""Lists the problems on which algorithms are compared, and builds each algorithm on each problem with its settings.
 
-Other algorithms than GSAC have the settings of RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo), read from its own
-files, where it has some for the environment; ``arena.yml`` has others. They are made for more steps than are spent here in
-some cases; schedules end with the run.
+Other algorithms than GSAC have the settings of RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo), read from its
+files, where it has some for the environment; ``arena.yml`` has others. Some are made for more steps than are made here;
+schedules end with the run.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ CLASSES = {
     "RMSprop": torch.optim.RMSprop,
     "PrioritizedReplayBuffer": PrioritizedReplayBuffer,
 }
-"""By the names that stand for them in settings, which are written down."""
+"""Classes that settings refer to by name, so that settings can be written as JSON."""
 
 PLAIN: dict[str, Any] = {
     "noise_duration": 1,
@@ -65,7 +65,7 @@ BEFORE = PLAIN | {"bound_targets": False}
 
 
 def todays(algo: str, configuration: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of any age under today's names. Arguments that came after it count as what changes nothing."""
+    """Translates a configuration of any age to today's arguments. Newer arguments get the values that reproduce the older code."""
     return BEFORE | upgraded(configuration) if algo == "gsac" else configuration
 
 
@@ -75,7 +75,7 @@ DATA = yaml.safe_load(Path(__file__).with_name("arena.yml").read_text())
 
 @dataclass(frozen=True)
 class Problem:
-    """An environment with a budget.
+    """An environment, its budget, and the algorithms that are planned for it.
 
     :param env: Gymnasium's id
     :param timesteps: GSAC's budget
@@ -103,7 +103,7 @@ class Problem:
 
     @property
     def discretized(self) -> list[dict[str, Any]] | None:
-        """The wrapper that cuts continuous actions into bins."""
+        """The wrapper that discretises continuous actions; None if actions are discrete."""
         return None if self.bins is None else [{"gsac.envs.wrappers.DiscretizeAction": {"bins": self.bins}}]
 
 
@@ -113,13 +113,13 @@ PROBLEMS = {name: Problem(**entries) for name, entries in DATA["problems"].items
 
 @dataclass(frozen=True)
 class Entry(Settings):
-    """Settings with the algorithm and its budget. Arguments are plain data: classes stand there by their names."""
+    """Settings of an algorithm and its budget on one problem. Arguments are plain data: classes are given by name."""
 
     algo: str = "gsac"
     timesteps: int = 0
 
     def complete(self) -> dict[str, Any]:
-        """All arguments of the constructor, also those that have their defaults; of the policy's, GSAC's alone."""
+        """Returns all arguments of the constructor, defaults included; of GSAC, also those of the policy."""
         complete = with_defaults(ALGORITHMS[self.algo], self.arguments)
         if self.algo == "gsac":
             policy = inspect.signature(GSACPolicy.__init__).parameters
@@ -130,9 +130,9 @@ class Entry(Settings):
         return complete
 
     def varied(self, variation: str) -> Entry:
-        """With a variation's changes; ``timesteps``, ``n_envs`` and ``env_wrapper`` may be among them.
+        """Applies a variation, in which ``timesteps``, ``n_envs`` and ``env_wrapper`` may be set as well.
 
-        :raises ValueError: it changes what is no argument of the algorithm
+        :raises ValueError: the variation sets something that is no argument of the algorithm
         """
         changed = changes(variation)
         own = {name: changed.pop(name) for name in ("timesteps", "n_envs", "env_wrapper") if name in changed}
@@ -144,7 +144,7 @@ class Entry(Settings):
 
 @cache
 def _zoo(algo: str) -> tuple[str, dict[str, Any]]:
-    """The zoo's version, and its settings by environment."""
+    """Reads the zoo's version and its settings by environment."""
     import rl_zoo3  # slow, and not needed to read results
 
     file = Path(rl_zoo3.__file__).parent / "hyperparams" / f"{algo}.yml"
@@ -152,12 +152,12 @@ def _zoo(algo: str) -> tuple[str, dict[str, Any]]:
 
 
 def budget(problem: Problem, algo: str) -> dict[str, Any]:
-    """The algorithm's name and its budget on the problem, as an entry has them."""
+    """Returns the fields ``algo`` and ``timesteps`` of an entry."""
     return {"algo": algo, "timesteps": problem.peers.get(algo, problem.timesteps)}
 
 
 def from_the_zoo(algo: str, problem: Problem) -> Entry:
-    """The zoo's settings for the environment, or SB3's defaults where it has none."""
+    """Reads the zoo's settings for the environment; SB3's defaults if it has none."""
     version, settings = _zoo(algo)
     entry = Entry(
         source="SB3 defaults", env_wrapper=None if algo == "sac" else problem.discretized, **budget(problem, algo)
@@ -181,9 +181,9 @@ def from_the_zoo(algo: str, problem: Problem) -> Entry:
 
 
 def settings_of_others(problem: Problem, label: str, algo: str, zoo: Sequence[str] = ()) -> Entry | None:
-    """What our file has for the label and the problem's group, or else the zoo's settings.
+    """Reads the settings of another algorithm: those in ``arena.yml`` for the problem's group, or else the zoo's.
 
-    :param zoo: groups of problems that the algorithm enters with the zoo's settings; it enters no others
+    :param zoo: groups of problems for which the zoo's settings are used. None is returned for other groups
     """
     own = copy.deepcopy(DATA["settings"].get(label, {}).get(problem.group))
     if own is not None:
@@ -192,7 +192,7 @@ def settings_of_others(problem: Problem, label: str, algo: str, zoo: Sequence[st
 
 
 def gsac_preset(problem: Problem, **given: Any) -> Entry | None:
-    """The preset of the environment with changes; None where it has none."""
+    """Reads the preset of the environment and changes some arguments; None if there is no preset."""
     if problem.env not in read_presets():
         return None
     chosen = preset(problem.env)
@@ -202,7 +202,7 @@ def gsac_preset(problem: Problem, **given: Any) -> Entry | None:
 
 
 def gsac_defaults(problem: Problem, **given: Any) -> Entry:
-    """The constructor's defaults with changes."""
+    """Takes the constructor's defaults and changes some arguments."""
     source = ", ".join(["defaults", *(f"{name}={value}" for name, value in given.items())])
     return Entry(given, timesteps=problem.timesteps, source=source, env_wrapper=problem.discretized)
 
@@ -234,7 +234,11 @@ ENTRANTS: dict[str, Callable[[Problem], Entry | None]] = {
 
 @dataclass(frozen=True)
 class Trial:
-    """An entrant, with a variation of its settings, on one problem and seed."""
+    """One algorithm with its settings on one problem and one seed.
+
+    :param label: the algorithm's key in ``ENTRANTS``
+    :param variation: the changes that ``entry`` has already, as text
+    """
 
     problem: str
     label: str
@@ -246,7 +250,7 @@ class Trial:
         return f"{self.problem}: {' '.join(filter(None, (self.label, self.variation)))} seed {self.seed}"
 
     def described(self) -> Line:
-        """The beginning of the line of its run: everything that is known beforehand."""
+        """Describes the run before it is made: the beginning of its line."""
         settings = {f.name: getattr(self.entry, f.name) for f in fields(Entry) if f.name != "source"}
         return {
             **{"problem": self.problem, "label": self.label, "variation": self.variation, "seed": self.seed},
@@ -259,7 +263,7 @@ class Trial:
         problem = PROBLEMS[self.problem]
         if problem.module:
             importlib.import_module(problem.module)
-        entry = replace(self.entry, arguments=with_classes(copy.deepcopy(self.entry.arguments)))
+        entry = replace(self.entry, arguments=with_classes(self.entry.arguments))
         return make_model(ALGORITHMS[entry.algo], entry, problem.env, self.seed)
 
 
@@ -269,7 +273,7 @@ def trials(
     seeds: Sequence[int] | None = None,
     variations: Sequence[str] = ("",),
 ) -> list[Trial]:
-    """All combinations. Who cannot enter a problem is left out.
+    """Makes a trial for each combination. Algorithms that cannot act in a problem's action space are left out.
 
     :param labels: those that are planned for the problem if None
     :param seeds: those that are planned for it if None
@@ -284,12 +288,8 @@ def trials(
     ]
 
 
-def with_classes(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments with classes in the place of their names."""
-
-    def with_class(value: Any) -> Any:
-        if isinstance(value, dict):
-            return with_classes(value)
-        return CLASSES.get(value, value) if isinstance(value, str) else value
-
-    return {name: with_class(value) for name, value in arguments.items()}
+def with_classes(value: Any) -> Any:
+    """Copies plain data, with classes in place of their names."""
+    if isinstance(value, dict):
+        return {name: with_classes(item) for name, item in value.items()}
+    return CLASSES.get(value, value) if isinstance(value, str) else copy.deepcopy(value)

@@ -1,4 +1,4 @@
-"""What an update of GSAC costs, and what a gradient of its actor costs with each estimator.
+"""Measures the time of GSAC's updates, and of the actor's gradient with each estimator.
 
     python benchmarks/costs.py                       # all of it: three files under results/
     python benchmarks/costs.py update threads        # or estimators: some of it
@@ -77,7 +77,7 @@ class EightNumbers(gymnasium.Env):
 
 
 def trained(env: gymnasium.Env | str, **policy_kwargs: Any) -> GSAC:
-    """A model that has made its first update."""
+    """Trains a model until its first update."""
     arguments = {"learning_starts": 500, "buffer_size": 1000, "seed": 0, "device": "cpu"}
     model = GSAC("MlpPolicy", env, policy_kwargs=policy_kwargs, **arguments)
     model.set_logger(configure(None, []))
@@ -85,7 +85,7 @@ def trained(env: gymnasium.Env | str, **policy_kwargs: Any) -> GSAC:
 
 
 def update_costs(quick: bool) -> dict[str, Any]:
-    """A row for each space: of as many columns by one choice, choices among four, switches; and of columns cut into groups."""
+    """Times an update for action spaces of 4 to 4096 columns (sum of classes), and of 1024 columns in 1 to 512 groups."""
     columns, (whole, groups) = ((4, 16), (16, (1, 4))) if quick else (COLUMNS, (CUT_COLUMNS, GROUPS))
     kinds: dict[str, list[spaces.Space]] = {
         "Discrete": [spaces.Discrete(d) for d in columns],
@@ -116,7 +116,7 @@ def update_costs(quick: bool) -> dict[str, Any]:
 
 
 def columns_table() -> str:
-    """Milliseconds as the columns grow."""
+    """The table of milliseconds by number of columns."""
     rows, lines = read("update_cost.json")["rows"], []
     for columns in dict.fromkeys(row["columns"] for row in rows if row["kind"] in KINDS):
         found = {row["kind"]: row for row in rows if row["columns"] == columns}
@@ -128,7 +128,7 @@ def columns_table() -> str:
 
 
 def groups_table() -> str:
-    """Milliseconds as the same columns are cut into groups."""
+    """The table of milliseconds by number of groups, the number of columns being the same."""
     rows = [row for row in read("update_cost.json")["rows"] if row["kind"] == "cut"]
     return table(
         (f"{rows[0]['columns']} columns in groups", *(row["groups"] for row in rows)),
@@ -145,7 +145,7 @@ def spin() -> None:
 
 
 def thread_costs(quick: bool) -> dict[str, Any]:
-    """A row for each width of the networks, number of threads and number of busy neighbours."""
+    """Times an update for each width of the networks and number of threads, alone and beside busy processes."""
     models = {width: trained("CartPole-v1", net_arch=[width, width]) for width in (WIDTHS[:1] if quick else WIDTHS)}
 
     def train(width: int, threads: int, updates: int) -> None:
@@ -170,7 +170,7 @@ def thread_costs(quick: bool) -> dict[str, Any]:
 
 
 def threads_table() -> str:
-    """One thread beside two."""
+    """The table that compares one thread with two."""
     rows = {(row["width"], row["busy_neighbours"], row["threads"]): row for row in read("threads.json")["rows"]}
 
     def cell(*key: int) -> str:
@@ -184,7 +184,7 @@ def threads_table() -> str:
 
 
 def cheapest(tasks: dict[str, Callable[[], object]], quick: bool = False) -> dict[str, float]:
-    """Milliseconds of each task: the least over rounds in which they take turns."""
+    """The lowest time of each task over rounds in which all take turns, in milliseconds."""
 
     def repeated(task: Callable[[], object], repetitions: int) -> None:
         for _ in range(repetitions):
@@ -202,7 +202,7 @@ def with_head(space: spaces.Space, head: str, net_arch: Sequence[int] = (64, 64)
 
 
 def gradient(model: GSAC, name: str) -> Callable[[], object]:
-    """The actor's gradient on a batch, with the forward passes that it needs."""
+    """Makes a task that computes the actor's gradient on a batch of 128, with its forward passes."""
     observations = torch.randn(128, *model.observation_space.shape)
     parameters, ent_coef = list(model.actor.parameters()), torch.tensor(0.1)
 
@@ -215,7 +215,7 @@ def gradient(model: GSAC, name: str) -> Callable[[], object]:
 
 
 def estimator_costs(quick: bool) -> dict[str, Any]:
-    """A row for each space and head of the critics with all estimators, and one for each number of neighbours."""
+    """Times all estimators for each action space and critic head, and both ways to compute the values of neighbours."""
     gradients, of_neighbours = [], []
     for space_name, space in ESTIMATOR_SPACES.items():
         for head in ("linear", "action_in"):

@@ -1,4 +1,4 @@
-"""The bias and the variance of every estimator, against the exact gradient.
+"""Measures the bias and the variance of every estimator against the exact gradient.
 
     python benchmarks/estimator_quality.py               # measures what is missing, then writes the picture
     python benchmarks/estimator_quality.py --table       # everything that was measured
@@ -69,7 +69,7 @@ Value = Callable[[int], Callable[[Tensor], Tensor]]
 
 
 def draw_values(groups: Groups) -> Tensor:
-    """A value for each joint action [N]: normal tables for each group and each pair of groups; mean 0, variance 1."""
+    """Draws a value for each joint action: normal tables for groups and pairs of groups, scaled to mean 0, variance 1. [N]"""
     actions = groups.joint_actions(torch.device("cpu")).split(groups.sizes, -1)
     total = torch.zeros(groups.n_joint)
     for part in actions:
@@ -80,7 +80,7 @@ def draw_values(groups: Groups) -> Tensor:
 
 
 def fit(groups: Groups, layer_norm: bool) -> tuple[Value, float]:
-    """Critics fitted to drawn values at the one-hots, and their root mean square error there."""
+    """Fits critics to drawn values at the one-hots. Returns them and their root mean square error there."""
     actions, target = groups.joint_actions(torch.device("cpu")), draw_values(groups)
     head = ActionInHead(1, groups, [64, 64], nn.ReLU, n_critics=2, layer_norm=layer_norm)
     optimizer = torch.optim.Adam(head.parameters(), 3e-3, fused=True)
@@ -98,7 +98,7 @@ def fit(groups: Groups, layer_norm: bool) -> tuple[Value, float]:
 
 
 def draw_problem(kind: str, groups: Groups) -> tuple[Value, float]:
-    """The value, and how far it is from the drawn ones where it had to be fitted."""
+    """Draws a value function. Returns it and the root mean square error of its fit, 0 if nothing had to be fitted."""
     d = groups.flat_size
     if kind == "linear":
         weight = torch.randn(d)
@@ -112,7 +112,7 @@ def draw_problem(kind: str, groups: Groups) -> tuple[Value, float]:
 def sampled_gradients(
     estimator: Estimator, logits: Tensor, groups: Groups, value: Value, temperature: float, n: int
 ) -> Tensor:
-    """[n, D], independent estimates of the gradient at these logits [D]."""
+    """Draws n independent estimates of the gradient at these logits. [D] -> [n, D]"""
     at_once = max(1, 2**24 // (groups.flat_size * (groups.n_joint if enumerates(estimator) else 128)))
     found = []
     for start in range(0, n, at_once):
@@ -124,7 +124,7 @@ def sampled_gradients(
 
 @dataclass(frozen=True)
 class Job:
-    """A problem, drawn by a seed of its own: its kind, K classes in each of G groups."""
+    """One drawn problem: a kind of value over G groups of K classes, and the number of the draw, which seeds it."""
 
     kind: str
     classes: int
@@ -154,7 +154,7 @@ class Job:
 
 
 def measured() -> Iterator[tuple[str, float | None]]:
-    """Each estimator, at each temperature if it has one: of one that draws more samples, a single temperature will do."""
+    """Lists estimators with temperatures: all temperatures for relaxed ones, 0.5 for their further variants, None for others."""
     for name in ESTIMATORS | FURTHER:
         relaxed = name.partition(":")[0] in RELAXED
         for temperature in TEMPERATURES if name in RELAXED else (0.5 if relaxed else None,):
@@ -170,7 +170,7 @@ def quality_of(row: Line) -> GradientQuality:
 
 
 def by_estimator(problems: Sequence[Line]) -> dict[str, list[GradientQuality]]:
-    """The quality of each estimator on each of the problems."""
+    """Collects the quality of each estimator over the problems."""
     found: dict[str, list[GradientQuality]] = {}
     for problem in problems:
         for row in problem["rows"]:
@@ -179,19 +179,19 @@ def by_estimator(problems: Sequence[Line]) -> dict[str, list[GradientQuality]]:
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Over drawn problems, and the standard error of the mean."""
+    """The mean over drawn problems, and its standard error."""
     return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def chosen(kind: str, classes: int, n_groups: int) -> dict[str, list[GradientQuality]]:
-    """The estimators' quality on the draws of one kind of problem."""
+    """Reads the estimators' quality on all draws of one kind of problem."""
     return by_estimator(
         [p for p in RunFile(RESULTS).read() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
     )
 
 
 def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
-    """The README's table: the estimators by the error of a batch's gradient, means and standard errors over draws."""
+    """The table of estimators by the error of a batch's gradient, with means and standard errors over draws."""
     plain, normalised = chosen("mlp", classes, n_groups), chosen("mlp_layer_norm", classes, n_groups)
     rows = []
     for name in sorted(
@@ -209,7 +209,7 @@ def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
 
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
-    """On how many draws relaxed Gumbel-Softmax has the lower standard deviation than each of its rivals."""
+    """The table of how often Gumbel-Softmax has a lower standard deviation than each of its rivals."""
     rows = []
     for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
         found = chosen(kind, classes, n_groups)
@@ -223,7 +223,7 @@ def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
 
 
 def table() -> str:
-    """Everything: medians over the draws."""
+    """All that was measured, as text: medians over the draws."""
     lines = []
     for kind, (classes, n_groups) in itertools.product(KINDS, GROUPINGS):
         for name, found in chosen(kind, classes, n_groups).items():
@@ -249,7 +249,7 @@ def main() -> None:
 
 
 def picture() -> None:
-    """The bias-variance plane of the problem with five groups of four."""
+    """Draws bias against standard deviation for the problem with five groups of four classes."""
     import matplotlib
 
     matplotlib.use("Agg")

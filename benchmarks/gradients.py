@@ -1,4 +1,4 @@
-"""How good is each estimator for networks that training has made, where actions are too many to enumerate?
+"""Measures every estimator on networks during training, where actions are too many to enumerate.
 
     python benchmarks/returns.py --measure gradients
     python benchmarks/gradients.py                     # prints the tables
@@ -44,10 +44,10 @@ NAMES = [name for name, estimator in ESTIMATORS.items() if not enumerates(estima
 
 
 class Measured(AtSteps):
-    """Every estimator's gradient at the steps; the run is what it would be without."""
+    """Measures every estimator's gradient at given steps, without changing the training."""
 
     def point(self) -> dict[str, Any]:
-        """Figures by estimator."""
+        """The bias, standard deviation, cosine and signal-to-noise ratio of each estimator."""
         assert isinstance(self.model, GSAC)
         found = measure_gradients(self.model, [ESTIMATORS[name] for name in NAMES], SAMPLES, BATCH_SIZE)
         return {
@@ -60,12 +60,12 @@ class Measured(AtSteps):
 
 
 def measured(job: Job) -> Measured:
-    """Measurements at the steps."""
+    """Makes the callback."""
     return Measured(AT)
 
 
 def markdown(rows: Sequence[Line], problem: str) -> str:
-    """Least error of a batch's gradient at the end first; means over the seeds."""
+    """The table of estimators by mean squared error at the end, lowest first; means over seeds."""
     runs = [row for row in rows if row["problem"] == problem]
 
     def mean(name: str, figure: str, at: int) -> float:
@@ -86,7 +86,7 @@ def markdown(rows: Sequence[Line], problem: str) -> str:
 
 
 def summary(line: Line) -> str:
-    """The steps at which gradients were measured."""
+    """Names the steps at which gradients were measured."""
     return f"measured after {', '.join(str(point['step']) for point in line['curve'])} steps"
 
 

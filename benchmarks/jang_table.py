@@ -1,4 +1,4 @@
-"""Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144), its categorical columns, on small images.
+"""Repeats the categorical columns of Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144) on small images.
 
     python benchmarks/jang_table.py --tune      # every estimator, learning rate and temperature, seeds 100 and 101
     python benchmarks/jang_table.py --report    # the best of them on the test set, seeds 0 to 5
@@ -72,7 +72,7 @@ SIZES = (10,) * 10
 
 @cache
 def images() -> dict[str, Tensor]:
-    """Binary pixels [N, 64] for ``training``, ``validation`` and ``test``, the same split for every run."""
+    """Splits the binary images [N, 64] into ``training``, ``validation`` and ``test``, in the same way for every run."""
     from sklearn.datasets import load_digits
 
     pixels = torch.from_numpy(load_digits().data >= 8).float()
@@ -81,7 +81,7 @@ def images() -> dict[str, Tensor]:
 
 
 def given_and_wanted(task: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network sees and what it has to predict."""
+    """Splits images into the network's input and the pixels that it predicts."""
     return (pixels[:, :32], pixels[:, 32:]) if task == "structured" else (pixels, pixels)
 
 
@@ -98,7 +98,7 @@ def estimator_named(name: str) -> Estimator:
 
 @dataclass(frozen=True)
 class Job:
-    """A training of the task's network."""
+    """One training of the task's network."""
 
     task: str
     estimator: str
@@ -137,7 +137,7 @@ class Job:
 
 
 def load(path: Path = RESULTS, steps: int = STEPS) -> list[Line]:
-    """The finished runs of so many steps: losses after fewer or more say nothing beside them."""
+    """Reads the finished runs of this many steps; losses after other numbers of steps are not comparable."""
     return [row for row in RunFile(path).read() if row["steps"] == steps]
 
 
@@ -199,7 +199,7 @@ def mean_and_interval(values: list[float]) -> tuple[float, float]:
 
 
 def reported(rows: list[Line], task: str) -> dict[str, dict[int, float]]:
-    """Each estimator's test loss for each seed, at its chosen settings, the lowest mean first."""
+    """The test loss of each estimator and seed at the chosen settings; estimators by mean loss, lowest first."""
     losses: dict[str, dict[int, float]] = {}
     for row in rows:
         name = row["estimator"]
@@ -213,7 +213,7 @@ def reported(rows: list[Line], task: str) -> dict[str, dict[int, float]]:
 
 
 def ranks(losses: dict[str, float]) -> dict[str, int]:
-    """1 for the lowest; equals share a rank."""
+    """Ranks names by loss: 1 for the lowest; equal losses share a rank."""
     return {name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()}
 
 
@@ -222,7 +222,7 @@ WIDTH = 1 + len(HEADS)
 
 
 def markdown(rows: list[Line]) -> str:
-    """The test losses in nats with their 95% intervals, by the side of the paper's."""
+    """The table of test losses in nats with 95% intervals, beside those of the paper."""
     cells: dict[str, list[str]] = {}
     for column, task in enumerate(TASKS):
         losses = reported(rows, task)
@@ -245,7 +245,7 @@ def markdown(rows: list[Line]) -> str:
 
 
 def listing(rows: list[Line]) -> str:
-    """Every setting that was tried, the best of each estimator first."""
+    """All settings that were tried, as text; the best of each estimator first."""
     return "\n".join(
         f"{task:10} {name:24} " + "  ".join(f"{lr:g}/{t}: {loss:.3f}" for (lr, t), loss in found.items())
         for task in TASKS

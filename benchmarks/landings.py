@@ -1,4 +1,4 @@
-"""How do LunarLander's training episodes end? Landed, crashed, or cut off by the time limit, in the air or on the legs.
+"""Counts how LunarLander's training episodes end: landed, crashed, or truncated by the time limit in the air or on the legs.
 
     python benchmarks/returns.py --measure landings --variation ent_coef=0.1
     python benchmarks/landings.py                      # prints the table
@@ -36,7 +36,7 @@ PARTS = 5
 
 
 def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
-    """Which of :data:`ENDS` it was. The environment's last reward is 100 at rest, and -100 for a crash or for leaving.
+    """Names the end of an episode, one of :data:`ENDS`. The last reward is 100 at rest, and -100 for a crash or for leaving.
 
     :param standing: the fraction of the episode's steps with both legs on the ground
     """
@@ -46,7 +46,7 @@ def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
 
 
 class Endings(BaseCallback):
-    """Keeps the step and the kind of each end of an episode, in one environment."""
+    """Records the step and the kind of each end of an episode, in one environment."""
 
     def __init__(self, job: Job | None = None) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Endings(BaseCallback):
 
 
 def counts(row: Line) -> list[dict[str, int]]:
-    """How often each end came in each of the run's :data:`PARTS`; the run's last, unfinished episode counts nowhere."""
+    """Counts each kind of end in each of the run's :data:`PARTS`; an unfinished last episode is not counted."""
     length = row["timesteps"] / PARTS
     parts = [dict.fromkeys(ENDS, 0) for _ in range(PARTS)]
     for step, end in row["endings"]:
@@ -78,12 +78,12 @@ def counts(row: Line) -> list[dict[str, int]]:
 
 
 def summary(row: Line) -> str:
-    """How often each end came."""
+    """Counts each kind of end over the whole run."""
     return "; ".join(f"{end} {sum(part[end] for part in counts(row))}" for end in ENDS)
 
 
 def markdown(rows: Sequence[Line]) -> str:
-    """A line for each run: the ends of its episodes, from part to part."""
+    """The table of ends: a line for each run, with a number for each of its parts."""
     steps = {row["timesteps"] for row in rows}
     if len(steps) != 1:
         raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")

@@ -1,4 +1,4 @@
-"""A trial with something that is measured while it trains: the job that every training benchmark is made of."""
+"""The job of every training benchmark: a trial, and a callback that measures something while it trains."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ EPISODES = 20
 
 
 class Observer(Protocol):
-    """A callback of SB3 that measures."""
+    """An SB3 callback that measures something."""
 
     def line(self) -> Line:
-        """What was found, when the training is over."""
+        """Returns the results after training: the rest of the run's line."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured while a trial trains.
+    """A kind of measurement, with the file of its results.
 
     :param results: the file of its lines
     :param observer: makes the callback for a job
@@ -36,7 +36,7 @@ class Measure:
     """
 
     results: Path
-    observer: Callable[[Job], Any]
+    observer: Callable[[Job], Observer]
     summary: Callable[[Line], str]
     planned: tuple[tuple[str, str, str], ...] = ()
     seeds: tuple[int, ...] | None = None
@@ -45,7 +45,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Job:
-    """A trial and what is measured.
+    """A trial and what is measured while it trains.
 
     :param episodes: of each policy in an evaluation; no part of what tells runs apart
     :param launched: when its process was started, in seconds since the epoch
@@ -60,15 +60,15 @@ class Job:
         return str(self.trial)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Notes the time: a job is pickled when its process is started."""
+        """Records the time. A job is pickled at the moment when its process is started."""
         return type(self), (self.trial, self.measure, self.episodes, time.time())
 
     def described(self) -> Line:
-        """The trial, and how many episodes evaluate it."""
+        """Describes the run before it is made: the beginning of its line."""
         return self.trial.described() | {"episodes": self.episodes}
 
     def run(self) -> Line:
-        """Trains."""
+        """Trains the model. Returns the rest of its line."""
         model, observer = self.trial.model(), self.measure.observer(self)
         model.learn(self.trial.entry.timesteps, callback=observer)
         return observer.line() | {"updates": model._n_updates}

@@ -1,4 +1,4 @@
-"""What prioritised replay costs, and what it gains where rewards are rare.
+"""Measures the time that prioritised replay takes, and the updates that it saves where rewards are rare.
 
     python benchmarks/prioritized.py
 
@@ -54,7 +54,7 @@ def make(size: int, observations: spaces.Space, actions: spaces.Space, settings:
 
 
 def costs(size: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a full buffer, medians over rounds that take turns."""
+    """Times adding to and sampling from a full buffer: median milliseconds."""
     rng = np.random.default_rng(0)
     transition = (np.zeros((1, 8), np.float32),) * 2 + (np.zeros((1, 1), np.int64), np.zeros(1), np.zeros(1), [{}])
     buffers = {}
@@ -87,7 +87,7 @@ def costs(size: int) -> dict[str, dict[str, float]]:
 
 
 def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
-    """Batches until the mean squared error of Q is below 0.001; None if it never is."""
+    """Counts the batches until the mean squared error of Q is below 0.001; None if it never is."""
     np.random.seed(seed)
     rng = np.random.default_rng(seed)
     gamma = 1 - 1 / n
@@ -126,7 +126,7 @@ def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
 
 
 class Cliffwalk(gymnasium.Env):
-    """The walk of :func:`cliffwalk`, its states shown as one-hots."""
+    """The walk of :func:`cliffwalk` as an environment. The state is observed as a one-hot."""
 
     observation_space = spaces.Box(0, 1, (GSAC_LENGTH,), np.float32)
     action_space = spaces.Discrete(2)
@@ -171,7 +171,7 @@ def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, 
 
 
 def gsac_cliffwalk(settings: dict[str, Any] | None, seed: int) -> int | None:
-    """Updates until the mode of the policy walks to the end; None if it never does."""
+    """Counts the updates until the deterministic policy walks to the end; None if it never does."""
     callback = UntilWalked()
     train(Cliffwalk(), settings, seed, learning_starts=RANDOM_STEPS).learn(STEPS, callback)
     return callback.updates

@@ -36,17 +36,17 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def of_returns(report: Callable[[list[Entrant]], str]) -> str:
-    """What a report says of the runs of ``returns.py``."""
+    """Applies a report to the runs of ``returns.py``."""
     return report(returns_rows.load())
 
 
 def of_lines(report: Callable[[list[Line]], str], path: Path) -> str:
-    """What a report says of the lines of a file of results."""
+    """Applies a report to the lines of a file of results."""
     return report(returns_rows.read(path))
 
 
 def on_the_way(group: list[Line]) -> float:
-    """The mean return of all evaluations of all runs."""
+    """The mean return over all evaluations of all runs."""
     return statistics.mean(point["deterministic"][0] for line in group for point in line["curve"])
 
 
@@ -60,7 +60,7 @@ def cpu_seconds(group: list[Line]) -> str:
 
 
 def by_settings(name: str) -> list[list[Line]]:
-    """The reported runs of a file by environment, budget and configuration."""
+    """Groups the reported runs of a file by environment, budget and configuration."""
     return groups(
         reported(returns_rows.read(RESULTS / name)),
         lambda line: [line[key] for key in ("problem", "timesteps", "configuration")],
@@ -97,7 +97,11 @@ def estimators_cartpole() -> str:
 
 
 def estimators_in_training(name: str, final: str, average: str) -> str:
-    """Estimators by their returns, best first; the two formats are those of the columns."""
+    """The table of estimators by return at the end, best first.
+
+    :param final: the number format of the return at the end
+    :param average: that of the mean of the evaluations during training
+    """
     found = by_settings(name)
     seeds = sorted({line["seed"] for group in found for line in group})
     rows = []
@@ -121,7 +125,7 @@ def compare_cartpole() -> str:
 
 
 def front_page(entrants: list[Entrant]) -> str:
-    """The README's table: a few problems of each kind, and the algorithms that most people know."""
+    """The README's table: a few problems of each kind, and the best-known algorithms."""
     columns = ("GSAC, preset", "GSAC, defaults", "SDSAC", "DQN", "PPO", "SAC, continuous actions")
     shown = ("CartPole-v1", "LunarLander-v3", "MountainCar-v0", "Breakout", "Asterix")
     shown += ("BipedalWalker-v3, 7 bins", "HalfCheetah-v5, 7 bins", "Pairs, MultiBinary(40)")
@@ -201,7 +205,7 @@ def with_todays_names(table: str) -> str:
 
 
 def filled(text: str) -> str:
-    """The text with the table between each pair of marks, ``<!-- name -->`` and ``<!-- end -->``, made anew."""
+    """Replaces the table between each pair of markers, ``<!-- name -->`` and ``<!-- end -->``."""
     return re.sub(
         r"(<!-- (?!end)(\w+) -->\n).*?(<!-- end -->)",
         lambda place: f"{place[1]}{with_todays_names(TABLES[place[2]]())}\n{place[3]}",

@@ -1,4 +1,4 @@
-"""What do the algorithms reach, and how soon? Trains each on each problem and seed, with measurements on the way.
+"""Trains algorithms on problems and seeds, and measures their returns, or something else, during training.
 
     python benchmarks/returns.py                      # everything that the report shows; hours
     python benchmarks/returns.py --problems CartPole-v1 Acrobot-v1 --entrants "GSAC, preset" DQN --seeds 0 1 2 3 4
@@ -46,7 +46,7 @@ KINDS = ("deterministic", "stochastic")
 
 
 def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
-    """The return of a whole episode in each environment, seeded one after the other.
+    """Plays a whole episode in each environment, with consecutive seeds. Returns the returns.
 
     It is the return below all wrappers, as ``Monitor`` has it: a wrapper may clip the rewards to train with. An environment
     rests when its episode is over: stepping it on until the longest is done, as vectorised ones do, would cost more than
@@ -72,7 +72,7 @@ def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bo
 
 
 class EvaluateBothWays(AtSteps):
-    """Keeps the returns of the deterministic and of the stochastic policy, and the CPU time that they took.
+    """Evaluates the deterministic and the stochastic policy at given steps, and measures the CPU time of this.
 
     :param envs: one for each episode
     """
@@ -84,7 +84,7 @@ class EvaluateBothWays(AtSteps):
         self.cpu_seconds = 0.0
 
     def point(self) -> dict[str, Any]:
-        """The returns by kind of policy."""
+        """The returns of each kind of policy."""
         start = time.process_time()
         returns = {}
         for kind in KINDS:
@@ -94,7 +94,7 @@ class EvaluateBothWays(AtSteps):
         return returns
 
     def line(self) -> Line:
-        """The curve, its last point, its mean, and what the evaluations took."""
+        """The curve, its last point, its mean, and the CPU seconds of the evaluations."""
         means = {kind: [statistics.fmean(point[kind]) for point in self.curve] for kind in KINDS}
         return {
             "curve": self.curve,
@@ -105,7 +105,7 @@ class EvaluateBothWays(AtSteps):
 
 
 def evaluate_both_ways(job: Job) -> EvaluateBothWays:
-    """Evaluations at the problem's steps, and at the last."""
+    """Makes the callback that evaluates at the problem's steps and at the last step."""
     problem, entry = PROBLEMS[job.trial.problem], job.trial.entry
     steps = sorted({*range(problem.every, entry.timesteps, problem.every), entry.timesteps})
     envs = make_envs(problem.env, job.episodes, None, entry.env_wrapper).envs
@@ -113,7 +113,7 @@ def evaluate_both_ways(job: Job) -> EvaluateBothWays:
 
 
 def summary(line: Line) -> str:
-    """The returns at the end, and those on the way in brackets."""
+    """The returns at the end, with the curve of the deterministic policy in brackets."""
     curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in line["curve"])
     return f"{line['final']} ({curve})"
 
@@ -134,7 +134,7 @@ def jobs(
     variations: Sequence[str] = ("",),
     episodes: int = EPISODES,
 ) -> list[Job]:
-    """The runs that are asked for; what is None is as planned, and variations are on top of what is planned."""
+    """Lists the runs that are asked for. An argument that is None is as planned; variations apply on top of what is planned."""
     chosen = MEASURES[measure]
     if not chosen.planned:
         found = trials(problems or list(PROBLEMS), entrants, seeds, variations)

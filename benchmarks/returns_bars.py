@@ -1,4 +1,4 @@
-"""The bars that GSAC has to clear, problem by problem, and whether it does."""
+"""Checks, for each problem, whether GSAC reaches the return that it should reach: its bar."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ShareOfIQM:
 
 
 def against(algo: str, steps: int, field: Sequence[Entrant], holds: Callable[[Entrant], bool]) -> Verdict:
-    """Whether it holds against all whole entries of this algorithm and budget, and their figures."""
+    """Checks the condition against all complete entries of this algorithm and budget. Returns the verdict and their figures."""
     rivals = [rival for rival in field if rival.algo == algo and rival.timesteps == steps]
     if not rivals or any(rival.missing_seeds for rival in rivals):
         return None, f"{algo.upper()} with {steps:,} steps missing"
@@ -86,7 +86,7 @@ def against(algo: str, steps: int, field: Sequence[Entrant], holds: Callable[[En
 
 @dataclass(frozen=True)
 class Bar:
-    """What has to be reached on one problem.
+    """The return that should be reached on one problem.
 
     :param steps: the budget; None for the longest that the label has
     :param text: the bar, in words
@@ -145,7 +145,7 @@ def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
 
 
 def bars(entrants: Sequence[Entrant]) -> str:
-    """The table of all bars."""
+    """The table of all bars and verdicts."""
     rows = []
     for problem, bar in BARS.items():
         field = of_problem(problem, entrants)

@@ -1,4 +1,4 @@
-"""The learning curves of ``returns.py``'s runs, one picture for each group of problems."""
+"""Draws the learning curves of ``returns.py``'s runs, one picture for each group of problems."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.edgecolor": "0.4"}
 
 @dataclass(frozen=True)
 class Picture:
-    """What one file shows: the problems of some groups, and on them the variations of our preset or everything else."""
+    """Describes one picture: the groups of problems that it shows, and whether variations of our preset or all other runs."""
 
     name: str
     groups: tuple[str, ...]
@@ -73,7 +73,7 @@ PICTURES = (
 
 
 def panels(picture: Picture, entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
-    """Problem -> what is drawn of it; problems of which nothing but our preset could be shown as a variation are left out."""
+    """Selects what is drawn, by problem. A picture of variations leaves out problems that have none."""
     found: dict[str, list[Entrant]] = {}
     for problem in returns_rows.problems(entrant.problem for entrant in entrants):
         shown = [entrant for entrant in of_problem(problem, entrants) if picture.shows(entrant)]
@@ -84,7 +84,7 @@ def panels(picture: Picture, entrants: Sequence[Entrant]) -> dict[str, list[Entr
 
 
 def fingerprint(picture: Picture, entrants: Sequence[Entrant]) -> str:
-    """Of everything that the picture shows; it stands in the file, which says so whether it is up to date."""
+    """Hashes everything that the picture shows. The hash is written into the file, so that tests see whether it is up to date."""
     shown = []
     for problem, field in panels(picture, entrants).items():
         lines = [
@@ -96,14 +96,14 @@ def fingerprint(picture: Picture, entrants: Sequence[Entrant]) -> str:
 
 
 def colours(entrants: Sequence[Entrant]) -> dict[str, str]:
-    """A colour for each label, the same in all pictures; labels without one of their own have a paler one."""
+    """Chooses a colour for each label, the same in all pictures; labels that are not in ``COLOURS`` get paler ones."""
     others = sorted({entrant.label for entrant in entrants} - COLOURS.keys())
     pale = matplotlib.colormaps["Set2"]
     return COLOURS | {label: to_hex(pale(i % 8)) for i, label in enumerate(others)}
 
 
 def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
-    """The picture as a PNG. There has to be something to show."""
+    """Draws the picture as a PNG. At least one panel must have runs."""
     shown, colour = panels(picture, entrants), colours(entrants)
     columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = math.ceil(len(shown) / columns)

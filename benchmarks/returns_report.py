@@ -1,4 +1,4 @@
-"""What ``returns.py`` has found: tables of all runs, the bars, scores over several problems, and learning curves.
+"""Reports the runs of ``returns.py``: tables of all runs, bars, scores over several problems, and learning curves.
 
     python benchmarks/returns_report.py                                   # prints all tables
     python benchmarks/returns_report.py --results again.jsonl --pictures . # of other runs, and draws their curves
@@ -39,7 +39,7 @@ COMPACT = (OURS, "GSAC, defaults", "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE", 
 
 
 def numbers(seeds: Sequence[int]) -> str:
-    """The seeds in words.
+    """Names the seeds.
 
     >>> numbers([0, 1, 2, 3]), numbers([0, 2]), numbers([4])
     ('seeds 0 to 3', 'seeds 0, 2', 'seed 4')
@@ -54,7 +54,7 @@ def iqm(scores: np.ndarray) -> str:
 
 
 def row(name: str, entrant: Entrant) -> tuple[str, ...]:
-    """The cells of a table's line; planned seeds that did not run are called missing in their place."""
+    """The cells of a table's line. Planned seeds that did not run are marked as missing."""
     planned = range(plan_of(entrant.problem).n_seeds)
     finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
     seeds = sorted({*planned, *entrant.seeds})
@@ -75,14 +75,14 @@ def row(name: str, entrant: Entrant) -> tuple[str, ...]:
 
 
 def label_table(label: str, entrants: Sequence[Entrant]) -> str:
-    """One entrant on every problem where it has run."""
+    """The table of one algorithm on every problem where it has run."""
     shown = returns_rows.problems(entrant.problem for entrant in entrants)
     runs = [entrant for problem in shown for entrant in of_problem(problem, entrants) if entrant.label == label]
     return table(("environment", *FIGURES), (row(entrant.problem, entrant) for entrant in runs))
 
 
 def problem_table(problem: str, field: Sequence[Entrant]) -> str:
-    """All entrants on one problem, with those that were planned and are missing.
+    """The section of one problem: all algorithms, also planned ones that are missing, and the command that repeats the runs.
 
     :param field: everything on the problem
     """
@@ -103,19 +103,19 @@ def problem_table(problem: str, field: Sequence[Entrant]) -> str:
 
 
 def settings(field: Sequence[Entrant]) -> list[str]:
-    """Where each entrant's settings are from."""
+    """Lists where each algorithm's settings are from."""
     return list(dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field))
 
 
 def group(name: str, entrants: Sequence[Entrant]) -> str:
-    """The picture and the tables of a group of problems, for a page of ``docs/``."""
+    """The picture and the sections of a group of problems."""
     shown = returns_rows.problems((entrant.problem for entrant in entrants), name)
     parts = [problem_table(problem, of_problem(problem, entrants)) for problem in shown]
     return "\n\n".join([*picture_link(name, entrants), *parts])
 
 
 def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
-    """The picture of this name as a page of ``docs/`` shows it, if there is anything in it."""
+    """The Markdown link to the picture of this name; nothing if the picture would be empty."""
     (picture,) = (picture for picture in returns_pictures.PICTURES if picture.name == name)
     if not returns_pictures.panels(picture, entrants):
         return []
@@ -123,9 +123,9 @@ def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
 
 
 def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:
-    """A line for each problem: interquartile means with intervals, the steps where not ours, the number of missing seeds.
+    """The table of interquartile means with intervals, a line for each problem.
 
-    An entrant has the budget that we have on the problem if it ran with it, else its longest.
+    An algorithm is shown with our budget on the problem if it ran with it, or else with its longest, which is then named.
 
     :param shown: the problems; all if None
     """
@@ -151,13 +151,13 @@ def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) 
 
 
 def chosen(label: str, steps: int | None, field: Sequence[Entrant]) -> Entrant | None:
-    """The entrant of this label with so many steps; if there is none, with the most."""
+    """Finds the runs of this label with this many steps; if there are none, with the most."""
     of_label = [entrant for entrant in field if entrant.label == label]
     return next((entrant for entrant in of_label if entrant.timesteps == steps), of_label[-1] if of_label else None)
 
 
 def estimators(entrants: Sequence[Entrant]) -> str:
-    """Our preset with each estimator that was planned or run, where any was, and the picture."""
+    """The picture and the table of our preset with each estimator, for problems where any was planned or run."""
     labels: dict[str, set[str]] = {}
     for problem in returns_rows.problems(entrant.problem for entrant in entrants):
         there = {*plan_of(problem).planned, *(entrant.label for entrant in of_problem(problem, entrants))}

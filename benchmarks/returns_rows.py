@@ -1,4 +1,4 @@
-"""The runs of ``returns.py`` as its reports read them: by problem, algorithm and budget."""
+"""Reads the runs of ``returns.py`` and of former programs, and groups them by problem, algorithm and budget."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LABELS = tuple(ENTRANTS)
 
 GROUPS = tuple(dict.fromkeys(problem.group for problem in PROBLEMS.values()))
 UNPLANNED = Problem("large", "", 0, 0)
-"""What is taken to be planned for a problem that is not among ours."""
+"""The plan for problems that are not in ``PROBLEMS``."""
 
 IDENTITY = ("env", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """One algorithm with one budget on one problem: a row of a table, a curve of a picture.
+    """The runs of one algorithm with one budget on one problem: a row of a table, a curve of a picture.
 
     :param label: with the variation behind it, where there is one
     :param runs: the lines of the file, by seed
@@ -54,7 +54,7 @@ class Entrant:
 
     @property
     def episodes(self) -> int:
-        """Of an evaluation."""
+        """The number of episodes of an evaluation."""
         return len(self.runs[0]["curve"][-1]["deterministic"])
 
     @property
@@ -75,7 +75,7 @@ class Entrant:
 
 
 def load(path: Path = RESULTS) -> list[Entrant]:
-    """What the file shows; nothing if there is none.
+    """Reads and groups the reported runs of a file; an empty list if there is no file.
 
     :raises ValueError: see :func:`entrants`
     """
@@ -83,12 +83,12 @@ def load(path: Path = RESULTS) -> list[Entrant]:
 
 
 def read(path: Path) -> list[Line]:
-    """All lines of the file, in today's form and with today's names."""
+    """Reads all lines of a file, in today's form."""
     return [upgraded(line) for line in RunFile(path).read()]
 
 
 def upgraded(line: Line) -> Line:
-    """A line in today's form: modules by their present names, and lines of former programs in the form of ``returns.py``."""
+    """Translates a line to today's form: modules by their present names, and lines of former programs as ``returns.py`` writes them."""
     for name, convert in FORMER.items():
         if name in line:
             line = line | {"n_envs": 1, "normalize": False, "env_wrapper": None} | convert(line)
@@ -97,7 +97,7 @@ def upgraded(line: Line) -> Line:
 
 
 def _of_defaults(line: Line) -> Line:
-    """Of a program that trained variations of the defaults, and evaluated with 5 episodes on the way and 20 at the end."""
+    """Translates a line of a program that evaluated with 5 episodes during training and 20 at the end."""
     algo = "reinforce" if "baseline" in line["config"] else "gsac"
     return _of_env(line["env"]) | {
         **{"algo": algo, "label": "GSAC, defaults" if algo == "gsac" else "REINFORCE"},
@@ -134,7 +134,7 @@ FORMER: dict[str, Callable[[Line], Line]] = {
 
 
 def _of_env(env: str) -> Line:
-    """The problem of an environment that former programs registered."""
+    """Finds the problem of an environment that former programs registered."""
     if env == "gsac/HalfCheetah7-v0":
         problem = "HalfCheetah-v5, 7 bins"
         return {"problem": problem, "env_wrapper": PROBLEMS[problem].discretized}
@@ -142,7 +142,7 @@ def _of_env(env: str) -> Line:
 
 
 def _renamed(value: Any) -> Any:
-    """Plain data with the wrappers' module by its present name."""
+    """Replaces the former name of the module of wrappers, anywhere in plain data."""
     if isinstance(value, str):
         return value.replace("gsac.wrappers.", f"{MOVED['gsac.wrappers']}.")
     if isinstance(value, list):
@@ -153,7 +153,7 @@ def _renamed(value: Any) -> Any:
 
 
 def identity(line: Line) -> str:
-    """What tells a run from others, by lines of any age."""
+    """The same text for lines of the same run, whatever their age, and a different one for other runs."""
     line = upgraded(line)
     environment = PROBLEMS[line["problem"]].env if line["problem"] in PROBLEMS else line["problem"]
     configuration = todays(line["algo"], line.get("configuration", {}))
@@ -161,7 +161,7 @@ def identity(line: Line) -> str:
 
 
 def named(label: str, variation: str) -> str:
-    """The label with its changes behind it, wrappers by the names of their classes."""
+    """Appends the variation to the label, with wrappers by the names of their classes."""
     parts = []
     for change in variation.split(","):
         if change.startswith("env_wrapper="):
@@ -177,7 +177,7 @@ def _wrapper(described: dict[str, dict[str, Any]]) -> str:
 
 
 def entrants(lines: Iterable[Line]) -> list[Entrant]:
-    """The reported lines, together where only the seed differs; by problem, label and budget.
+    """Groups the reported lines by problem, label and budget.
 
     :raises ValueError: a seed that stands there twice, or seeds of one entrant that ran with different settings or were
         evaluated at different steps
@@ -214,12 +214,12 @@ def _check(name: str, runs: Sequence[Line]) -> None:
 
 
 def plan_of(problem: str) -> Problem:
-    """What has to be there for the problem: nothing but our own five seeds if it is not among ours."""
+    """Finds the problem's entry in ``PROBLEMS``; five seeds of our preset if it has none."""
     return PROBLEMS.get(problem, UNPLANNED)
 
 
 def problems(found: Iterable[str] = (), group: str | None = None) -> list[str]:
-    """All our problems, then others that were found; of one group, if it is given."""
+    """Lists our problems and then others that were found; those of one group if it is given."""
     return [name for name in dict.fromkeys([*PROBLEMS, *found]) if group in (None, plan_of(name).group)]
 
 

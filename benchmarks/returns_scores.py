@@ -1,4 +1,4 @@
-"""Scores that add up over the classic problems: 0 is a policy that draws its actions uniformly, 1 is "solved".
+"""Computes scores that can be averaged over the classic problems: 0 for uniformly random actions, 1 for "solved".
 
 The returns of uniform actions are measured by ``python benchmarks/returns_report.py --random``; a problem counts as solved at
 Gymnasium's ``reward_threshold``. The interquartile mean over all problems and seeds, with a bootstrap that draws each
@@ -27,7 +27,7 @@ EPISODES = 100
 
 
 def random_returns(env_id: str, episodes: int) -> list[float]:
-    """The returns of whole episodes of uniform actions, seeded from 0 up."""
+    """Plays whole episodes of uniformly random actions, seeded from 0 up. Returns the returns."""
     env = gymnasium.make(env_id)
     env.action_space.seed(0)
     returns = []
@@ -43,7 +43,7 @@ def random_returns(env_id: str, episodes: int) -> list[float]:
 
 
 def measure(path: Path = RANDOM, episodes: int = EPISODES, env_ids: Iterable[str] | None = None) -> None:
-    """Writes what a score of 0 and one of 1 stand for, for each classic problem."""
+    """Measures and writes the returns that scores of 0 and 1 stand for, for each classic problem."""
     measured: dict[str, Any] = {}
     for env_id in env_ids or [name for name, problem in PROBLEMS.items() if problem.group == "classic"]:
         returns = random_returns(env_id, episodes)
@@ -57,12 +57,12 @@ def measure(path: Path = RANDOM, episodes: int = EPISODES, env_ids: Iterable[str
 
 
 def anchors(path: Path = RANDOM) -> dict[str, dict[str, float]]:
-    """Problem -> what was measured."""
+    """Reads what :func:`measure` wrote, by problem."""
     return json.loads(path.read_text())["problems"]
 
 
 def normalized(returns: np.ndarray, anchor: dict[str, float]) -> np.ndarray:
-    """Returns as scores.
+    """Converts returns to scores.
 
     >>> normalized(np.array([-200.0, -150.0, -100.0]), {"random": -200.0, "threshold": -100.0})
     array([0. , 0.5, 1. ])
@@ -71,7 +71,7 @@ def normalized(returns: np.ndarray, anchor: dict[str, float]) -> np.ndarray:
 
 
 def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -> str:
-    """A table: for each problem the interquartile mean of the scores, and the one over all problems for those that entered all.
+    """The table of interquartile means of scores, for each problem and over all problems.
 
     Of a label's budgets on one problem the longest counts; over all problems, the seeds that it has on each of them.
     Labels that no plan has, changes of single problems, are left out; where one was planned for some problems only, "-"
@@ -97,7 +97,7 @@ def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -
 
 
 def over_all(entrants: Sequence[Entrant | None], anchors: Sequence[dict[str, float]]) -> tuple[str, str]:
-    """The interquartile mean over problems and seeds with its interval, and the seeds."""
+    """The interquartile mean over problems and seeds with its interval, and the seeds, as text."""
     present = [entrant for entrant in entrants if entrant is not None]
     seeds = sorted(set.intersection(*(set(entrant.seeds) for entrant in present))) if present else []
     if len(present) < len(entrants) or not seeds:

@@ -1,4 +1,4 @@
-"""What was tried on tuning seeds before the settings were chosen: a table of all of it, failures included.
+"""Tabulates all runs on tuning seeds, by which settings were chosen, failures included.
 
     python benchmarks/returns_search.py               # prints the table
     python benchmarks/returns_search.py LunarLander   # of the problems whose names begin so
@@ -26,13 +26,13 @@ HEADER = (
 
 
 def settings(line: Line) -> str:
-    """Where the run started from, and what was changed, without the budget, which has a column of its own."""
+    """Names the run's label and changes, without the budget, which has a column of its own."""
     changed = (change for change in line["variation"].split(",") if not change.startswith("timesteps="))
     return ", ".join(filter(None, (line["label"], *changed)))
 
 
 def trials(paths: Iterable[Path] = (SWEEPS, SEARCH), first_seed: int = FIRST_TUNING_SEED) -> list[Line]:
-    """All runs on tuning seeds, in the order in which they were made, sweeps of the defaults first."""
+    """Reads all runs on seeds from ``first_seed`` up, in the order of the files."""
     return [line for path in paths for line in read(path) if line["seed"] >= first_seed]
 
 
@@ -41,13 +41,13 @@ def key(line: Line) -> list[object]:
 
 
 def tried(lines: Iterable[Line] | None = None) -> str:
-    """A line for each problem, budget and setting; the same settings on another commit are another line."""
+    """The table, with a line for each problem, budget, setting and commit."""
     found = groups(trials() if lines is None else lines, key)
     return table(HEADER, (row(group) for group in sorted(found, key=lambda group: group[0]["problem"])))
 
 
 def row(group: list[Line]) -> tuple[str, ...]:
-    """The runs of one setting; of seconds without those of the evaluations, which some runs did not note."""
+    """The cells of one setting. CPU seconds are without those of the evaluations, as far as the run measured them."""
     episodes = {line.get("episodes", len(line["curve"][-1]["deterministic"])) for line in group}
     seconds = (line["cpu_seconds"] - line.get("evaluation_seconds", 0.0) for line in group)
     return (

@@ -52,7 +52,7 @@ FOREIGN_POLICY_KWARGS = {"n_quantiles", "log_std_init", "use_expln", "ortho_init
 
 
 class Role(GSAC):
-    """GSAC, constructed with what is meant for another algorithm."""
+    """GSAC, constructed with the arguments of another algorithm."""
 
     defaults: ClassVar[dict[str, Any]] = {"learning_starts": 100}
     foreign: ClassVar[set[str]] = set()
@@ -78,20 +78,20 @@ class SAC(Role):
 
 
 class WithOneExtractor:
-    """The actor's extractor under the name that the one of an on-policy policy has."""
+    """A policy whose actor's features extractor has the name that it has in on-policy policies."""
 
     features_extractor = property(lambda self: self.actor.features_extractor, lambda self, _: None)
 
 
 class WithQNet:
-    """The critics under the names of the networks that DQN and QRDQN have."""
+    """A policy whose critics have the names of DQN's and QRDQN's networks."""
 
     q_net = quantile_net = property(lambda self: self.critic)
     q_net_target = quantile_net_target = property(lambda self: self.critic_target)
 
 
 def policies(mixin: type) -> dict[str, type]:
-    """GSAC's policies with the names of another's networks. They stand in this module, where pickle looks for them."""
+    """Makes subclasses of GSAC's policies with a mixin. They are put into this module, where pickle looks for them."""
     found = {}
     for name, policy in GSAC.policy_aliases.items():
         found[name] = type(f"{mixin.__name__}{name}", (mixin, policy), {"__module__": __name__})
@@ -120,7 +120,7 @@ ROLES = {"DQN": DQN, "SAC": SAC, "A2C": A2C, "QRDQN": QRDQN}
 
 
 def translated(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Without what only the other's policy knows; the value network's layers become the critics'."""
+    """Translates another algorithm's ``policy_kwargs``: drops what GSAC lacks; the value network's layers become the critics'."""
     kwargs = {name: value for name, value in policy_kwargs.items() if name not in FOREIGN_POLICY_KWARGS}
     net_arch = kwargs.get("net_arch")
     if isinstance(net_arch, dict) and "qf" not in net_arch:
@@ -167,7 +167,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def role_of(item: Any) -> str | None:
-    """Which of the four the case is about: by its parameters, or, if no algorithm is among them, by its code."""
+    """Finds the algorithm that a test is about: by its parameters, or, if they contain none, by its code."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     tables = [value for value in vars(item.module).values() if isinstance(value, dict)]
     for table in tables:  # such as {"sac": (SAC, "Pendulum-v1")}
@@ -200,7 +200,7 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 
 def discretised(env: gymnasium.Env) -> None:
-    """Makes an environment with ``Box`` actions take classes, in place."""
+    """Changes an environment with ``Box`` actions in place, so that it takes classes."""
     box = env.action_space
     if not isinstance(box, spaces.Box):
         return
@@ -220,7 +220,7 @@ def discretised(env: gymnasium.Env) -> None:
 
 
 def with_classes(init: Callable[..., None]) -> Callable[..., None]:
-    """The constructor of an environment, at whose end the environment takes classes."""
+    """Wraps an environment's constructor, so that the environment takes classes."""
 
     @functools.wraps(init)
     def wrapper(self: gymnasium.Env, *args: Any, **kwargs: Any) -> None:

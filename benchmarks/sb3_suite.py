@@ -1,4 +1,4 @@
-"""Stable-Baselines3's own tests, with GSAC in the roles of DQN, SAC, A2C and sb3-contrib's QRDQN.
+"""Runs Stable-Baselines3's own tests with GSAC in the roles of DQN, SAC, A2C and sb3-contrib's QRDQN.
 
     python benchmarks/sb3_suite.py
     python benchmarks/sb3_suite.py --sdist stable_baselines3-2.9.2.tar.gz --sdist sb3_contrib-2.9.2.tar.gz --only test_her
@@ -40,7 +40,7 @@ NOT_APPLICABLE: dict[str, str] = {
 
 
 def reason_not_to_run(case: str) -> str | None:
-    """Why the case, named ``package/file.py::test[parameters]``, does not apply; None if it does."""
+    """The reason why a case, ``package/file.py::test[parameters]``, does not apply to GSAC; None if it applies."""
     return next((reason for pattern, reason in NOT_APPLICABLE.items() if matches(pattern, case)), None)
 
 
@@ -55,7 +55,7 @@ def download(folder: Path) -> list[Path]:
 
 
 def unpack(sdist: Path, folder: Path) -> str:
-    """Puts the tests into ``folder/PACKAGE``; returns the package's name.
+    """Unpacks the tests into ``folder/PACKAGE``. Returns the package's name.
 
     sb3-contrib's package comes with its tests, since gsac does not need it installed.
     """
@@ -71,7 +71,7 @@ def unpack(sdist: Path, folder: Path) -> str:
 
 
 def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
-    """The outcome of each case of one file of tests."""
+    """Runs one file of tests. Returns the outcome of each case."""
     found = folder / "cases.json"
     found.unlink(missing_ok=True)
     environment = {

@@ -1,4 +1,4 @@
-"""Gradient steps and environment steps a second: GSAC in each of its modes, SB3's SAC and DQN, sb3-soft's SDSAC.
+"""Measures gradient steps and environment steps a second: GSAC in each of its modes, SB3's SAC and DQN, sb3-soft's SDSAC.
 
     python benchmarks/step_speed.py                  # the CPU; leave OMP_NUM_THREADS unset
     python benchmarks/step_speed.py --device cuda
@@ -47,7 +47,7 @@ FILLED = 2000
 
 
 class Cart(CartPoleEnv):
-    """CartPole in which nothing ends the episode, so that it is as long for every policy."""
+    """CartPole without termination, so that episodes are equally long for every policy."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,13 +59,13 @@ def cart() -> gymnasium.Env:
 
 
 def continuous_cart() -> gymnasium.Env:
-    """The same, pushed to the right by a number above 0."""
+    """The same with a continuous action: a number above 0 pushes to the right."""
     number = spaces.Box(-1.0, 1.0, (1,), np.float32)
     return gymnasium.wrappers.TransformAction(cart(), lambda action: int(action[0] > 0), number)
 
 
 def several_choices() -> gymnasium.Env:
-    """Five choices among four."""
+    """An environment with five choices among four."""
     return Match(spaces.MultiDiscrete([4] * 5), EPISODE)
 
 
@@ -95,7 +95,7 @@ MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
 
 
 def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
-    """The algorithm with two hidden layers of this width everywhere, and its own defaults otherwise; GSAC acts on samples."""
+    """Builds the algorithm with two hidden layers of this width and otherwise its defaults; GSAC with ``PLAIN``."""
     if contender.algorithm is GSAC:
         arguments = PLAIN | arguments
     if contender.mode:
@@ -115,25 +115,25 @@ def built(contender: Contender, env: VecEnv, width: int, device: str, **argument
 
 
 def ready_to_update(contender: Contender, width: int, batch: int, device: str) -> OffPolicyAlgorithm:
-    """With a buffer filled by random actions."""
+    """Builds a model and fills its replay buffer by random actions."""
     env = make_vec_env(contender.env, 1, seed=0)
     return built(contender, env, width, device, batch_size=batch, learning_starts=FILLED).learn(FILLED)
 
 
 def ready_to_collect(contender: Contender, n_envs: int, width: int, device: str) -> OffPolicyAlgorithm:
-    """One whose policy chooses every action and which never updates; each step by itself, as an update would follow it."""
+    """Builds a model whose policy chooses every action and which never updates. It collects one step at a time."""
     exploration = {"exploration_initial_eps": 0.05} if contender.algorithm is DQN else {}
     env = make_vec_env(contender.env, n_envs, seed=0)
     return built(contender, env, width, device, learning_starts=0, train_freq=1, gradient_steps=0, **exploration)
 
 
 def collect(model: OffPolicyAlgorithm, env_steps: int) -> None:
-    """Steps of all environments together."""
+    """Collects this many steps over all environments."""
     model.learn(env_steps, log_interval=10**9, reset_num_timesteps=False)
 
 
 def step_alone(env: VecEnv, actions: list[Any], env_steps: int) -> None:
-    """The environments without an algorithm, with actions that were drawn beforehand."""
+    """Steps the environments without an algorithm, with actions that were drawn before."""
     for number in range(-(-env_steps // env.num_envs)):
         env.step(actions[number % len(actions)])
 
@@ -148,7 +148,7 @@ def updates(
     rounds: int,
     seconds_a_turn: float,
 ) -> list[dict[str, Any]]:
-    """A row for each contender; on the CPU, PyTorch is set to this number of threads."""
+    """Times the updates of each contender. On the CPU, PyTorch must be set to this number of threads."""
     torch.compiler.reset()  # a mode that compiles would otherwise run into the limit of compiled versions
     now, wall = timing.clock(device, threads), timing.clock(device)
     plain = [replace(contender, mode="eager") for contender in (GSAC_ONE, GSAC_SEVERAL)] + list(PEERS)
@@ -187,7 +187,7 @@ def updates(
 
 
 def device_memory(device: str) -> int:
-    """Bytes in use on the device; the greatest use is counted anew from here."""
+    """Resets the peak memory of the device. Returns the bytes in use."""
     if device == "cpu":
         return 0
     torch.cuda.synchronize(device)
@@ -196,7 +196,7 @@ def device_memory(device: str) -> int:
 
 
 def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn: float) -> list[dict[str, Any]]:
-    """A row for each algorithm, GSAC in its default mode: microseconds an environment step, and those of the bare one."""
+    """Times an environment step with each algorithm, and without any; GSAC in its default mode."""
     now = timing.clock(device, 1)
     field = [GSAC_ONE, GSAC_SEVERAL, *PEERS]
     tasks: dict[Any, Any] = {}
@@ -225,7 +225,7 @@ def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn
 
 
 def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
-    """Everything, as the result file has it."""
+    """Measures everything. Returns the content of the result file."""
     widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
     rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
     default_threads = torch.get_num_threads()
@@ -250,7 +250,7 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
 
 
 def update_table(result: dict[str, Any], threads: int) -> str:
-    """Updates a second, and how many times SB3's SAC that is."""
+    """The table of updates a second, and how many times faster than SB3's SAC that is."""
     rows = [row for row in result["updates"] if row["threads"] == threads]
     found = {(row["contender"], row["width"], row["batch"]): row for row in rows}
     cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
@@ -268,7 +268,7 @@ def update_table(result: dict[str, Any], threads: int) -> str:
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
-    """What an update asks for beside what it takes."""
+    """The table of an update's operations, the times that the machine's limits allow for them, and the measured time."""
     (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
     on_gpu = "busy_share" in result["updates"][0]
     rows = []
@@ -290,7 +290,7 @@ def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str
 
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
-    """Steps a second, and what the algorithm adds to the environment's own time."""
+    """The table of steps a second, and of the microseconds that the algorithm adds to the environment's."""
     rows = [row for row in result["collection"] if row["width"] == width]
 
     def cell(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: variations of settings, command lines, files of results, tables."""
+"""Functions that all benchmarks use: variations of settings, command lines, files of results, tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIRST_TUNING_SEED = 100
 
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
-    """A parser of arguments whose help is a module's docstring as it stands."""
+    """Makes a parser of arguments whose help shows a module's docstring unchanged."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
@@ -29,7 +29,7 @@ def run_jobs(
     identity: Callable[[Line], str],
     summary: Callable[[Line], str],
 ) -> None:
-    """Makes the runs that the file does not hold yet. Ends the program if one fails."""
+    """Makes the runs that the file does not hold yet. Raises SystemExit if one fails."""
     failures = run_missing(jobs, RunFile(results), n_processes, identity, summary)
     if failures:
         failed = "\n".join(failures)
@@ -37,12 +37,12 @@ def run_jobs(
 
 
 def reported(lines: Iterable[Line]) -> list[Line]:
-    """The lines of reported seeds, without those that are marked superseded."""
+    """Selects the lines of reported seeds that are not marked ``superseded``."""
     return [line for line in lines if line["seed"] < FIRST_TUNING_SEED and not line.get("superseded")]
 
 
 def groups(lines: Iterable[Line], key: Callable[[Line], Any]) -> list[list[Line]]:
-    """The lines of equal keys together, by seed; the groups in the order in which they first appear."""
+    """Groups lines by key, in the order in which keys first appear; within a group by seed."""
     found: dict[str, list[Line]] = {}
     for line in lines:
         found.setdefault(json.dumps(key(line), sort_keys=True), []).append(line)
@@ -50,7 +50,7 @@ def groups(lines: Iterable[Line], key: Callable[[Line], Any]) -> list[list[Line]
 
 
 def changes(variation: str) -> dict[str, Any]:
-    """What a variation such as ``n_steps=3,policy.net_arch=[64;64]`` says: values by name. Values are JSON, or else text.
+    """Parses a variation such as ``n_steps=3,policy.net_arch=[64;64]``. Values are JSON with ``;`` for commas, or else text.
 
     >>> changes("n_steps=3,policy.net_arch=[64;64],estimator=rloo:samples=4")
     {'n_steps': 3, 'policy.net_arch': [64, 64], 'estimator': 'rloo:samples=4'}
@@ -66,7 +66,7 @@ def changes(variation: str) -> dict[str, Any]:
 
 
 def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments with a variation's changes; ``policy.X`` sets ``policy_kwargs[X]``."""
+    """Applies a variation to constructor arguments; ``policy.X`` sets ``policy_kwargs[X]``."""
     policy = {**(arguments.get("policy_kwargs") or {})}
     policy |= {name.removeprefix("policy."): value for name, value in variation.items() if name.startswith("policy.")}
     changed = {**arguments} | {name: value for name, value in variation.items() if not name.startswith("policy.")}
@@ -74,7 +74,7 @@ def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[s
 
 
 def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown, without a line break at its end."""
+    """Formats a Markdown table, without a final line break."""
     header = list(header)
     lines = (f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows))
     first, *others = lines
@@ -82,11 +82,11 @@ def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """Writes what was measured, with the versions and the commit that it was measured with."""
+    """Writes a result as JSON, with the versions and the commit that it was measured with."""
     with atomic_write(path) as file:
         file.write(json.dumps(result | {"versions": versions(), "commit": commit()}, indent=1).encode() + b"\n")
 
 
 def read(name: str) -> dict[str, Any]:
-    """What ``write`` wrote to the file of this name among the results."""
+    """Reads the JSON file of this name among the results."""
     return json.loads((RESULTS / name).read_text())

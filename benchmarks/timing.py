@@ -1,4 +1,4 @@
-"""Times that can be compared, what a machine can do at best, and what a piece of work asks of it.
+"""Measures times that can be compared, the limits of the machine, and the operations of a piece of work.
 
 Everything that is compared takes turns, round by round, so that what else the machine does hits all alike.
 """
@@ -25,7 +25,7 @@ Key = TypeVar("Key")
 
 
 def clock(device: str, threads: int | None = None) -> Callable[[], float]:
-    """Seconds: of the process where one CPU thread does everything, else on the wall, when the device has caught up."""
+    """Chooses a clock: CPU time for one CPU thread, or else wall time, on a GPU after synchronising."""
     if device == "cpu":
         return time.process_time if threads == 1 else time.perf_counter
 
@@ -39,7 +39,7 @@ def clock(device: str, threads: int | None = None) -> Callable[[], float]:
 def in_turn(
     tasks: Mapping[Key, Callable[[int], Any]], now: Callable[[], float], rounds: int, seconds_a_turn: float
 ) -> dict[Key, list[float]]:
-    """Seconds that each task takes for a repetition, one figure a round.
+    """Times tasks in turn. Returns the seconds of a repetition of each task, one number a round.
 
     A task is called with how often it is to repeat itself. Each is called twice beforehand, to warm up and to find how
     many repetitions fill a turn; in every round the next task in the row begins.
@@ -59,20 +59,20 @@ def in_turn(
 
 
 def elapsed(task: Callable[[int], Any], repetitions: int, now: Callable[[], float]) -> float:
-    """Seconds of one call."""
+    """The seconds of one call."""
     start = now()
     task(repetitions)
     return now() - start
 
 
 def spread(values: list[float], factor: float = 1.0) -> dict[str, float]:
-    """Median and both ends, to four digits."""
+    """The median, minimum and maximum, to four digits."""
     found = {"median": statistics.median(values), "min": min(values), "max": max(values)}
     return {name: float(f"{factor * value:.4g}") for name, value in found.items()}
 
 
 def ratios(of: list[float], to: list[float]) -> dict[str, float]:
-    """How many times faster than the other a task is, round by round."""
+    """The spread of how many times faster one task is than another, round by round."""
     return spread([other / own for own, other in zip(of, to, strict=True)])
 
 
@@ -85,11 +85,11 @@ MOVES_NOTHING = {
     torch.ops.aten.empty.memory_format,
     torch.ops.aten.empty_like.default,
 }
-"""Operations that are no views to PyTorch and still leave all data where it is."""
+"""Operations that move no data although they are no views to PyTorch."""
 
 
 def device_name(device: str) -> str:
-    """Of the GPU, or of the CPU as far as the system tells."""
+    """The name of the GPU, or of the CPU as far as the system names it."""
     if device != "cpu":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -98,13 +98,13 @@ def device_name(device: str) -> str:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures depend on."""
+    """Describes the machine that times depend on."""
     found = {"device": device_name(device), "cores": os.cpu_count(), "platform": platform.machine()}
     return found if device == "cpu" else found | {"cuda": torch.version.cuda, "host": device_name("cpu")}
 
 
 def file_name(device: str) -> str:
-    """The device's name as a part of a file's name.
+    """The device's name for use in a file name.
 
     >>> file_name("cpu")
     'cpu'
@@ -118,7 +118,7 @@ def best_seconds(task: Callable[[], Any], device: str, rounds: int = 5) -> float
 
 
 def matmul_gflops(device: str, sizes: Iterable[int] | None = None) -> float:
-    """10^9 operations a second in the best product of square float32 matrices, with PyTorch's present threads."""
+    """Measures the highest rate of float32 matrix products, in 10^9 operations a second, with PyTorch's present threads."""
     best = 0.0
     for size in sizes or MATRIX_SIZES[torch.device(device).type]:
         a, b = (torch.randn(size, size, device=device) for _ in range(2))
@@ -128,7 +128,7 @@ def matmul_gflops(device: str, sizes: Iterable[int] | None = None) -> float:
 
 
 def copy_gigabytes(device: str, megabytes: int | None = None) -> float:
-    """10^9 bytes a second, read and written, in copying a tensor that no cache holds."""
+    """Measures the rate of copying a tensor larger than the caches, in 10^9 bytes read and written a second."""
     megabytes = megabytes or COPY_MEGABYTES[torch.device(device).type]
     source = torch.ones(megabytes * 250_000, device=device)
     target = torch.empty_like(source)
@@ -137,7 +137,7 @@ def copy_gigabytes(device: str, megabytes: int | None = None) -> float:
 
 @dataclass(frozen=True)
 class Work:
-    """What a piece of work asks for.
+    """The operations of a piece of work.
 
     :param flops: of its matrix products; a multiplication and an addition count as two
     :param bytes: that its operations read and write, each by itself as eager PyTorch runs them
@@ -150,7 +150,7 @@ class Work:
 
 
 class Traffic(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations take and give. Views move nothing and count nothing."""
+    """Counts the bytes of the inputs and outputs of all operations. Views count nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,14 +167,14 @@ class Traffic(TorchDispatchMode):
 
 
 def work_of(task: Callable[[], Any]) -> Work:
-    """What one call asks for."""
+    """Counts the operations of one call."""
     with FlopCounterMode(display=False) as flops, Traffic() as traffic:
         task()
     return Work(flops.get_total_flops(), traffic.bytes, traffic.operations)
 
 
 def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
-    """How long at least one of the intervals lasts, each given by start and end.
+    """The length of the union of intervals, each given by start and end.
 
     >>> union_seconds([(0, 2), (1, 3), (5, 6)])
     4.0
@@ -187,7 +187,7 @@ def union_seconds(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def busy_seconds(task: Callable[[], Any], device: str) -> float:
-    """How long the GPU runs kernels and copies during a call, at one time or several."""
+    """The seconds of a call in which the GPU runs at least one kernel or copy."""
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as profile:
         task()

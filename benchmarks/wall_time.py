@@ -1,4 +1,4 @@
-"""How long until CartPole-v1 is solved, from the start of learn(): a mean of 475 over 20 fresh episodes, deterministic.
+"""Measures the time until CartPole-v1 is solved: a mean return of 475 over 20 fresh episodes of the deterministic policy.
 
     python benchmarks/returns.py --measure wall_time
     python benchmarks/returns.py --measure wall_time --entrants "GSAC, plain" --seeds 100 101 --variation n_envs=4
@@ -43,7 +43,7 @@ PLANNED = (
 
 
 class UntilSolved(BaseCallback):
-    """Evaluates at fixed steps, stops where the environment is solved or the budget spent, and keeps the time.
+    """Evaluates at fixed steps, stops when the environment is solved or the budget spent, and measures the time.
 
     :param launched: when the process was started, in seconds since the epoch
     :ivar evaluations: steps and mean return
@@ -89,12 +89,12 @@ class UntilSolved(BaseCallback):
 
 
 def until_solved(job: Job) -> UntilSolved:
-    """Its evaluations and times."""
+    """Makes the callback."""
     return UntilSolved(job.trial.seed, job.launched)
 
 
 def now() -> tuple[float, float]:
-    """Seconds on the wall, and of this process."""
+    """Wall time and CPU time of this process, in seconds."""
     return time.perf_counter(), time.process_time()
 
 
@@ -113,7 +113,7 @@ def summary(line: Line) -> str:
 
 
 def markdown(lines: Sequence[Line]) -> str:
-    """The reported seeds. A run that did not solve the environment counts as longer than any other."""
+    """The table of reported seeds. A run that did not solve the environment counts as longer than any other."""
     found = groups(reported(lines), lambda line: [line["algo"], line["n_envs"], line["configuration"]])
     rows = []
     for group in sorted(found, key=lambda group: median(group, "training")):

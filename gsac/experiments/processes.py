@@ -46,7 +46,8 @@ def run_in_processes(
 
     :param n: processes at a time
     """
-    resource_tracker.ensure_running()  # otherwise the first thread does, and so lets Ctrl-C reach it again
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # otherwise the first thread starts it, which unblocks Ctrl-C there
     running = _Processes()
     with ThreadPoolExecutor(n, initializer=_leave_ctrl_c_to_the_main_thread) as threads:
         futures = {threads.submit(running.run, function, job): job for job in jobs}
