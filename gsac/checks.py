@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -11,7 +12,7 @@ AT_LEAST_1 = "a whole number of at least 1"
 
 
 def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
-    """Raises an error unless ``value`` is a number for which ``holds`` is true. Booleans are no numbers.
+    """Raises an error unless ``value`` is a number for which ``holds`` is true. Booleans are not numbers.
 
     >>> check_number("tau", 1.5, "a number within [0, 1]", is_probability, 0.05)
     Traceback (most recent call last):
@@ -40,6 +41,16 @@ def is_at_least_1(value: float) -> bool:
 def is_probability(value: float) -> bool:
     """Whether ``value`` is within [0, 1]."""
     return 0 <= value <= 1
+
+
+def is_above_0(value: float) -> bool:
+    """Whether ``value`` is above 0 and finite."""
+    return 0 < value < math.inf
+
+
+def is_at_least_0(value: float) -> bool:
+    """Whether ``value`` is at least 0 and finite."""
+    return 0 <= value < math.inf
 
 
 def check_truth(name: str, value: Any) -> None:

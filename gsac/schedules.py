@@ -13,8 +13,12 @@ import numbers
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from gsac.checks import check_number, is_at_least_1
+
+CHECKED_AT = tuple(1 - i / 20 for i in range(21))
+"""The remaining progress at which :func:`check_schedule` evaluates a schedule."""
 
 Schedule = Callable[[float], float]
 """Maps the remaining progress, from 1 to 0, to the value."""
@@ -193,6 +197,43 @@ def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedu
             f"or a string: {SCHEDULE_FORMS}."
         )
     return Constant(float(value))
+
+
+def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: Any) -> Schedule:
+    """Makes a schedule from an argument and raises an error unless ``holds`` is true for its values.
+
+    :param name: of the argument
+    :param value: a number, a string, or a function of the remaining progress
+    :param allowed: which values ``holds`` accepts, in words that follow "pass"
+    :param example: a value to write
+    :raises TypeError: neither a number, a string nor a callable, or a function that does not return numbers
+    :raises ValueError: a string that describes no schedule, or ``holds`` is false for a value
+    """
+    schedule = as_schedule(value, name)
+    for progress_remaining, now in values_of(schedule, name):
+        if not holds(now):
+            when = f", {now:.6g} with {progress_remaining:.0%} of its progress left," if now != value else ""
+            raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
+    return schedule
+
+
+def values_of(schedule: Schedule, name: str) -> list[tuple[float, float]]:
+    """Pairs of remaining progress and value: at the points of a :class:`Piecewise` schedule, otherwise at :data:`CHECKED_AT`.
+
+    :param name: of the argument, for the error
+    :raises TypeError: a value is not a number
+    """
+    points = [1.0 - made for made, _ in schedule.points] if isinstance(schedule, Piecewise) else CHECKED_AT
+    values = []
+    for progress_remaining in points:
+        value = schedule(progress_remaining)
+        try:
+            values.append((progress_remaining, float(value)))
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{name}: the schedule gives {value!r} with {progress_remaining:.0%} of its progress left: let it return a number."
+            ) from None
+    return values
 
 
 def _check_updates(updates: int | None) -> None:

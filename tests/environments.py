@@ -8,7 +8,7 @@ from gymnasium import spaces
 
 
 class Images(gymnasium.Env):
-    """A bright half of a small image tells which of two actions is right. One step an episode."""
+    """A bright half of a small image shows which of two actions is right. Episodes have one step."""
 
     observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
     action_space = spaces.Discrete(2)
@@ -26,7 +26,7 @@ class Images(gymnasium.Env):
 
 
 class Pixel(gymnasium.Env):
-    """A bright pixel is on the left or on the right, in one of four channels. One step an episode."""
+    """A bright pixel on the left or right, in one of four channels, shows the right action. Episodes have one step."""
 
     observation_space = spaces.Box(0, 255, (10, 10, 4), np.uint8)
     action_space = spaces.Discrete(2)
@@ -49,7 +49,7 @@ class Pixel(gymnasium.Env):
 
 
 class DictObservations(gymnasium.ObservationWrapper):
-    """The observation under the key of a dictionary."""
+    """Puts the observation into a dictionary, under the key ``vector``."""
 
     def __init__(self, env: gymnasium.Env) -> None:
         super().__init__(env)

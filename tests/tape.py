@@ -1,6 +1,6 @@
-"""A stand-in for CUDA graphs that works on the CPU: operations are recorded with their tensors, and executed again.
+"""A stand-in for CUDA graphs on the CPU: records operations with their tensors, and executes them again.
 
-As with a graph, Python is not run again: numbers stay what they were, and tensors where they were.
+As with a graph, Python does not run again: the same numbers are used, and the same memory.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 
 def detached(values):
-    """The same memory, whatever becomes of the tensors."""
+    """Other tensors with the same memory."""
     return tree_map_only(torch.Tensor, lambda tensor: tensor.detach(), values)
 
 
@@ -26,13 +26,13 @@ def cannot_be_captured(func, args):
 
 
 def is_view(func):
-    """Whether all that it does is to look at the same memory in another way."""
+    """Whether it only returns views of its arguments."""
     aliases = [result.alias_info for result in func._schema.returns]
     return bool(aliases) and all(alias is not None and not alias.is_write for alias in aliases)
 
 
 class Tape(TorchDispatchMode):
-    """Records operations below autograd, so those of the backward pass as well; see :func:`record`."""
+    """Records operations below autograd, including those of the backward pass; see :func:`record`."""
 
     def __init__(self):
         super().__init__()
@@ -54,7 +54,7 @@ class Tape(TorchDispatchMode):
         return result
 
     def undo(self):
-        """What was recorded has not happened."""
+        """Restores the tensors that the recorded operations wrote to."""
         for tensor, values in reversed(self.before):
             tensor.copy_(values)
         self.before.clear()
@@ -69,7 +69,7 @@ class Tape(TorchDispatchMode):
 
 
 def record(update):
-    """As :func:`gsac.learning.acceleration.capture`: what the update does, without having done it."""
+    """Records an update and undoes it, as :func:`gsac.learning.acceleration.capture` does; returns the function that repeats it."""
     tape = Tape()
     generator = torch.get_rng_state()
     try:

@@ -3,7 +3,17 @@ import pickle
 
 import pytest
 
-from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise, as_schedule, parse_schedule, value_at
+from gsac.schedules import (
+    Constant,
+    Cosine,
+    Exponential,
+    Linear,
+    Piecewise,
+    as_schedule,
+    check_schedule,
+    parse_schedule,
+    value_at,
+)
 
 
 def test_dall_e_schedule_over_updates():
@@ -58,3 +68,20 @@ def test_every_form_runs_from_start_to_end():
         assert math.isclose(values[0], 2.0)
         assert math.isclose(values[-1], 0.5)
         assert values == sorted(values, reverse=True)
+
+
+def test_a_schedule_is_checked_at_its_points_or_at_every_twentieth():
+    def is_small(value):
+        return value <= 1
+
+    assert check_schedule("x", "linear:1:0", "at most 1", is_small, 0.5) == Linear(1.0, 0.0)
+    with pytest.raises(
+        ValueError, match=r"x='linear:1:2', 1\.05 with 95% of its progress left, is out of range: pass at"
+    ):
+        check_schedule("x", "linear:1:2", "at most 1", is_small, 0.5)
+    with pytest.raises(ValueError, match=r"x='piecewise.*, 5 with 67% of its progress left, is out of range"):
+        check_schedule("x", "piecewise:0=1,0.33=5,0.34=1", "at most 1", is_small, 0.5)
+    with pytest.raises(ValueError, match=r"x=2 is out of range: pass at most 1, such as x=0\.5"):
+        check_schedule("x", 2, "at most 1", is_small, 0.5)
+    with pytest.raises(TypeError, match="x: the schedule gives 'a' with 100% of its progress left: let it return"):
+        check_schedule("x", lambda progress_remaining: "a", "at most 1", is_small, 0.5)

@@ -1,4 +1,4 @@
-"""The constructors' arguments: what their signatures do not say, in one table, and the checks of plain values."""
+"""One table of the constructors' arguments: what is allowed, and where else than in the constructor they appear."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth  # noqa: F401
+from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth, is_at_least_1, is_probability
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES
@@ -22,19 +22,24 @@ BASELINES = ("none", "mean", "value")
 class Argument:
     """What the signature does not say of a constructor argument.
 
-    :param range: of a number: what is allowed in words, the test of it, and an example, as :func:`check_number` takes them
+    :param range: of a number: what is allowed in words, the test of it, and an example, as
+        :func:`gsac.checks.check_number` takes them
+    :param besides: a value that is allowed besides numbers
     :param choices: the only strings allowed
+    :param truth: it must be True or False
     :param names: strings that it takes beside other values, for help texts
     :param saved: written by ``save_weights()``; False for what says where a model runs, or has a place of its own in the file
     :param flag: a flag of ``gsac train`` that is passed on; False where the command line has its own way
     :param preset: a preset may set it; False for what YAML cannot say, and for what belongs to the single run
-    :param setting: it changes what is learned, and so tells runs apart; False for what is only shown, and for what the
-        program that compares runs sets itself
-    :param set_by_runner: the program that compares runs sets it
+    :param setting: it changes what is learned, and so tells runs apart; False for what changes the output only, and for
+        what a comparison of runs sets itself
+    :param set_by_runner: a comparison of runs sets it itself
     """
 
     range: tuple[str, Callable[[Any], bool], Any] | None = None
+    besides: tuple[str | None, ...] = ()
     choices: tuple[str, ...] = ()
+    truth: bool = False
     names: tuple[str, ...] = ()
     saved: bool = True
     flag: bool = True
@@ -51,33 +56,37 @@ ARGUMENTS: dict[str, Argument] = {
     "stats_window_size": Argument(setting=False),
     "tensorboard_log": Argument(saved=False, flag=False, preset=False, setting=False),
     "verbose": Argument(flag=False, preset=False, setting=False),
-    "buffer_size": Argument((AT_LEAST_1, lambda value: value >= 1, 100_000)),
+    "buffer_size": Argument((AT_LEAST_1, is_at_least_1, 100_000)),
     "learning_starts": Argument(("a whole number of at least 0", lambda value: value >= 0, 1000)),
-    "batch_size": Argument((AT_LEAST_1, lambda value: value >= 1, 128)),
-    "tau": Argument(("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.05)),
-    "gamma": Argument(("a number within [0, 1]", lambda value: 0 <= value <= 1, 0.99)),
+    "batch_size": Argument((AT_LEAST_1, is_at_least_1, 128)),
+    "tau": Argument(("a number within [0, 1]", is_probability, 0.05)),
+    "gamma": Argument(("a number within [0, 1]", is_probability, 0.99)),
     "gradient_steps": Argument(("-1 (as many as steps), 0, 1, ...", lambda value: value >= -1, 1)),
     "replay_buffer_class": Argument(preset=False),
-    "n_steps": Argument((AT_LEAST_1, lambda value: value >= 1, 3)),
+    "n_steps": Argument((AT_LEAST_1, is_at_least_1, 3)),
     "estimator": Argument(names=tuple(ESTIMATORS)),
     "target": Argument(choices=TARGETS),
     "noise_duration": Argument(("a number of at least 1", lambda value: 1 <= value < math.inf, 16.0)),
+    "bound_targets": Argument(truth=True),
     "q_aggregation": Argument(choices=tuple(Q_AGGREGATIONS)),
-    "target_update_interval": Argument((AT_LEAST_1, lambda value: value >= 1, 1)),
+    "target_update_interval": Argument((AT_LEAST_1, is_at_least_1, 1)),
+    "max_grad_norm": Argument(("a number above 0, or None", lambda value: value > 0, 10.0), besides=(None,)),
+    "num_threads": Argument(("'auto', 1, 2, ...", is_at_least_1, 1), besides=("auto",)),
     "acceleration": Argument(choices=MODES, saved=False),
     "baseline": Argument(choices=BASELINES),
-    "value_steps": Argument((AT_LEAST_1, lambda value: value >= 1, 50)),
+    "normalize_advantage": Argument(truth=True),
+    "value_steps": Argument((AT_LEAST_1, is_at_least_1, 50)),
 }
-"""By name, for every algorithm that has it. What is not named here is :class:`Argument` as it stands."""
+"""By name, for every algorithm that has it; an argument that is missing here is ``Argument()``."""
 
 
 def described(name: str) -> Argument:
-    """What the table says of an argument."""
+    """The table's entry of an argument, or one with the defaults."""
     return ARGUMENTS.get(name, Argument())
 
 
 def parameters(kind: type) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name; with those of the base class where it passes ``**kwargs`` on to that."""
+    """The constructor's arguments by name, with those of the base class if it passes ``**kwargs`` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
         if "__init__" in vars(base):
@@ -90,7 +99,7 @@ def parameters(kind: type) -> dict[str, inspect.Parameter]:
 
 
 def names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
-    """The constructor's arguments that the table describes so.
+    """The names of the constructor's arguments whose entries in the table fulfil a condition.
 
     >>> from gsac import REINFORCE
     >>> names(REINFORCE, lambda argument: argument.choices != ())
@@ -99,18 +108,20 @@ def names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
     return [name for name in parameters(kind) if which(described(name))]
 
 
-def check_table(algorithm: Any) -> None:
-    """Refuses attributes outside the ranges and choices of the table.
+def check_arguments(algorithm: Any) -> None:
+    """Refuses attributes that the table does not allow.
 
-    :raises TypeError: not a number, or not a whole one
+    :raises TypeError: not a number, not a whole one, or no truth value
     :raises ValueError: out of range, or not one of the choices
     """
     for name in parameters(type(algorithm)):
-        argument = described(name)
-        if argument.range is not None:
-            check_number(name, getattr(algorithm, name), *argument.range)
+        argument, value = described(name), getattr(algorithm, name, None)
+        if argument.range is not None and value not in argument.besides:
+            check_number(name, value, *argument.range)
         if argument.choices:
-            check_choice(name, getattr(algorithm, name), argument.choices)
+            check_choice(name, value, argument.choices)
+        if argument.truth:
+            check_truth(name, value)
 
 
 def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -121,11 +132,11 @@ def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
     >>> upgraded({"gamma": 0.9, "deterministic_target": False, "entropy_in_target": True})
     {'gamma': 0.9, 'target': 'soft'}
     """
-    kept = dict(arguments)
-    if "deterministic_target" in kept or "entropy_in_target" in kept:
-        mode, soft = kept.pop("deterministic_target", False), kept.pop("entropy_in_target", False)
-        kept["target"] = "soft" if soft else "mode" if mode else "mean"
-    return kept
+    today = dict(arguments)
+    if "deterministic_target" in today or "entropy_in_target" in today:
+        mode, soft = today.pop("deterministic_target", False), today.pop("entropy_in_target", False)
+        today["target"] = "soft" if soft else "mode" if mode else "mean"
+    return today
 
 
 def check_train_freq(train_freq: Any, n_envs: int) -> None:

@@ -1,4 +1,4 @@
-"""What the algorithms of this package share, whichever of SB3's they build upon."""
+"""What GSAC and REINFORCE share: schedules, threads, and files that are checked before they are read."""
 
 from __future__ import annotations
 
@@ -14,38 +14,31 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
-from gsac.algorithms.arguments import check_number, check_table, names, parameters, upgraded
-from gsac.algorithms.parsing import check_schedule, is_learning_rate
+from gsac.algorithms.arguments import check_arguments, names, parameters, upgraded
+from gsac.checks import is_at_least_0
 from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
 from gsac.optim.adam import set_learning_rate
 from gsac.saving import archive, weights
 from gsac.saving.files import atomic_write, existing_file
-from gsac.schedules import Schedule, value_at
+from gsac.schedules import Schedule, check_schedule, value_at
 
 SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
 
 
 class Algorithm(BaseAlgorithm):
-    """Schedules from strings, checked files, a fitting number of threads.
+    """Adds to an SB3 algorithm learning rates on any schedule, files that are checked, and a limit on CPU threads.
 
     A subclass names it before the class of SB3 that it builds upon, whose methods this class extends.
     """
 
     archive_members: ClassVar[tuple[str, ...]]
-    """What a zip file of such a model holds at least."""
-    max_grad_norm: Any  # a number or None; SB3's on-policy algorithms declare a number
+    """The names of the files that a zip file of such a model must hold."""
     num_threads: int | str
 
     def _check_shared_arguments(self) -> None:
-        check_table(self)
+        check_arguments(self)
         check_observation_space(self.observation_space)
-        if self.max_grad_norm is not None:
-            check_number(
-                "max_grad_norm", self.max_grad_norm, "a number above 0, or None", lambda value: value > 0, 10.0
-            )
-        if self.num_threads != "auto":
-            check_number("num_threads", self.num_threads, "'auto', 1, 2, ...", lambda value: value >= 1, 1)
         check_learning_rate("learning_rate", self.learning_rate)
         for name in ("policy_kwargs", "replay_buffer_kwargs"):
             if not isinstance(getattr(self, name, {}), dict):
@@ -57,19 +50,19 @@ class Algorithm(BaseAlgorithm):
         self.lr_schedule = FloatSchedule(check_learning_rate("learning_rate", self.learning_rate))
 
     def _update_learning_rate(self, optimizers: list[torch.optim.Optimizer] | torch.optim.Optimizer) -> None:
-        # Whoever wants to freeze a model replaces lr_schedule, as in SB3; inside ours is the schedule with its own clock.
+        # SB3's users may replace lr_schedule; ours wraps the schedule, whose clock may be the number of updates.
         learning_rate = self._value_at(getattr(self.lr_schedule, "value_schedule", self.lr_schedule))
         self.logger.record("train/learning_rate", learning_rate)
         for optimizer in optimizers if isinstance(optimizers, list) else [optimizers]:
             set_learning_rate(optimizer, learning_rate)
 
     def _value_at(self, schedule: Schedule) -> float:
-        # The last steps may go beyond the run's end, and no schedule was made for that.
+        # The last steps may go beyond the end of the run, where the remaining progress is below 0.
         return value_at(schedule, max(self._current_progress_remaining, 0.0), self._n_updates)
 
     @property
     def remaining_timesteps(self) -> int:
-        """Steps that the last ``learn()`` was to make and has not made yet."""
+        """The steps that the last ``learn()`` had to make, less those that it made."""
         return max(self._total_timesteps - self.num_timesteps, 0)
 
     def _limited_threads(self) -> AbstractContextManager[None]:
@@ -82,10 +75,10 @@ class Algorithm(BaseAlgorithm):
         exclude: Iterable[str] | None = None,
         include: Iterable[str] | None = None,
     ) -> None:
-        """Saves as SB3 does, and writes the file whole or not at all: an older one is kept until then.
+        """Writes the model to a zip file as SB3 does, whole or not at all; an older file stays until the new one is whole.
 
-        It holds everything but the replay buffer, as a zip archive with pickled objects and a checksum. Other people
-        can load it only if they trust you with their machine, see :meth:`load`; :meth:`save_weights` is for them.
+        The file holds everything but the replay buffer, with pickled objects and a checksum. Loading it runs code that it
+        contains, see :meth:`load`: to pass a model on to others, use :meth:`save_weights`.
         """
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
@@ -108,12 +101,12 @@ class Algorithm(BaseAlgorithm):
         force_reset: bool = True,
         **kwargs: Any,
     ) -> SelfAlgorithm:
-        """Loads what :meth:`save` or SB3 wrote, once the file is known to be whole.
+        """Loads a file that :meth:`save` or SB3 wrote, after a check that it is whole.
 
-        **The file can run any code**, since Python objects are pickled in it: load only what you or people you trust
-        have made. :meth:`from_weights` has no such danger. The parameters are those of SB3.
+        **The file can run any code**, since it holds pickled Python objects: load only files that you or people you trust
+        have made. :meth:`from_weights` runs no code. The parameters are those of SB3.
 
-        :raises ValueError: a damaged file, or one that holds something else; nothing in it has been unpickled
+        :raises ValueError: a damaged file, or one that holds something else; nothing in it was unpickled
         :raises FileNotFoundError: there is no such file
         """
         return super().load(cls._checked(path), env, device, custom_objects, print_system_info, force_reset, **kwargs)
@@ -124,9 +117,9 @@ class Algorithm(BaseAlgorithm):
         exact_match: bool = True,
         device: torch.device | str = "auto",
     ) -> None:
-        """Gives the model the networks of a file that :meth:`save` wrote, or of a dictionary, as SB3 does.
+        """Loads networks and optimisers from a file that :meth:`save` wrote, or from a dictionary, as SB3 does.
 
-        :raises ValueError: a damaged file, or parameters that are not the model's
+        :raises ValueError: a damaged file, or parameters that do not fit the model
         """
         if not isinstance(load_path_or_dict, dict):
             load_path_or_dict = self._checked(load_path_or_dict)  # type: ignore[assignment]
@@ -145,12 +138,11 @@ class Algorithm(BaseAlgorithm):
         return archive.checked(whole, name, cls.archive_members, f"{kind} model", advice)
 
     def save_weights(self, path: str | pathlib.Path) -> None:
-        """Writes the networks and the constructor's arguments to a file without code, whole or not at all.
+        """Writes the networks and the constructor's arguments to a safetensors file, which holds no code, whole or not at all.
 
-        It is a safetensors file, see :mod:`gsac.saving.weights`, and gets that suffix where ``path`` has none.
-        Arguments that are functions or classes of your own cannot be written: the file names them, and
-        :meth:`from_weights` asks for them. The optimisers' state, the replay buffer, ``device`` and ``tensorboard_log``
-        are left out.
+        ``path`` gets the suffix ``.safetensors`` if it has none. Functions and classes of your own among the arguments cannot
+        be written: the file names them, and :meth:`from_weights` asks for them. Optimisers, replay buffer, ``device`` and
+        ``tensorboard_log`` are left out. See :mod:`gsac.saving.weights` for the format.
 
         :raises ValueError: a space that has no form in JSON
         """
@@ -164,13 +156,13 @@ class Algorithm(BaseAlgorithm):
         device: torch.device | str = "auto",
         **arguments: Any,
     ) -> SelfAlgorithm:
-        """The model that :meth:`save_weights` wrote. No code in the file is run, and nothing is unpickled.
+        """Makes a model from a file that :meth:`save_weights` wrote. Nothing is unpickled, and no code in the file is run.
 
-        :param env: to train on or to evaluate with; its spaces must be those of the file. Not needed to predict
+        :param env: to train or to evaluate in; its spaces must be those of the file. Not needed to predict
         :param device: where the networks run
-        :param arguments: of the constructor, which replace those in the file; of ``policy_kwargs`` entry by entry
+        :param arguments: of the constructor, which replace those in the file; of dictionaries, entry by entry
         :raises ValueError: a damaged file, or one that holds something else; spaces or shapes that do not fit; an
-            argument that the file could not hold and that is not given here
+            argument that the file could not hold and that is missing here
         :raises FileNotFoundError: there is no such file
         :raises TypeError: the constructor has no such argument
         """
@@ -197,15 +189,15 @@ class Algorithm(BaseAlgorithm):
         return model
 
     def _constructor_arguments(self) -> dict[str, Any]:
-        """As they were given, but for those that are no part of a model."""
+        """The constructor's arguments that :meth:`save_weights` writes, by name."""
         saved = names(type(self), lambda argument: argument.saved)
         return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in saved}
 
 
 def check_learning_rate(name: str, value: float | str | Schedule) -> Schedule:
-    """The schedule that ``value`` stands for.
+    """Reads a schedule of learning rates.
 
     :raises TypeError: neither a number, a string nor a callable
     :raises ValueError: a string that describes no schedule, or a value below 0
     """
-    return check_schedule(name, value, "a number of at least 0, or a schedule of such", is_learning_rate, 1e-3)
+    return check_schedule(name, value, "a number of at least 0, or a schedule of such", is_at_least_0, 1e-3)

@@ -22,17 +22,12 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms import masking
-from gsac.algorithms.arguments import check_train_freq, check_truth, upgraded
+from gsac.algorithms.arguments import check_train_freq, upgraded
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
-from gsac.algorithms.parsing import (
-    check_schedule,
-    is_probability,
-    is_temperature,
-    parse_ent_coef,
-    parse_target_entropy,
-)
+from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
+from gsac.checks import is_above_0, is_probability
 from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
 from gsac.learning.coefficient import EntropyCoefficient
 from gsac.learning.learner import Learner, Objective
@@ -45,7 +40,7 @@ from gsac.replay.masks import all_valid
 from gsac.replay.memory import ReplayMemory
 from gsac.replay.prioritized import PrioritizedReplayBuffer
 from gsac.replay.request import BufferRequest
-from gsac.schedules import Constant, Schedule
+from gsac.schedules import Constant, Schedule, check_schedule
 from gsac.spaces.codec import ActionCodec
 
 SelfGSAC = TypeVar("SelfGSAC", bound="GSAC")
@@ -57,65 +52,69 @@ UPDATES_BETWEEN_CHECKS = 200
 class GSAC(Algorithm, OffPolicyAlgorithm):
     """Soft actor-critic for ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
-    The actor's one-hot actions, relaxed or straight-through, are fed to the critics, and the gradient of their values
-    with respect to the action trains the actor; so the cost grows with the number of classes, not with the number of
-    joint actions. Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Jang et al. 2017,
-    https://arxiv.org/abs/1611.01144.
+    The critics take a one-hot action, and their gradient with respect to it trains the actor, through straight-through or
+    Gumbel-Softmax samples; so the cost grows with the number of classes, not with the number of joint actions.
+    Haarnoja et al. 2018, https://arxiv.org/abs/1812.05905; Jang et al. 2017, https://arxiv.org/abs/1611.01144.
 
-    "A schedule" is a number, a function of the remaining progress, one of :mod:`gsac.schedules`, or a string such as
-    ``"cosine:1:0.1"`` that describes one.
+    A schedule is a number, a function of the remaining progress (from 1 to 0), one of :mod:`gsac.schedules`, or a string
+    such as ``"cosine:1:0.1"`` that describes one.
 
-    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class
+    :param policy: ``"MlpPolicy"`` for vectors, ``"CnnPolicy"`` for images, ``"MultiInputPolicy"`` for dictionaries, or a class
     :param env: the environment, or the name of a registered one
-    :param learning_rate: of actor, critics and entropy coefficient; a schedule
-    :param buffer_size: transitions that the replay buffer holds
-    :param learning_starts: steps with random actions before the first update
-    :param batch_size: transitions in an update
-    :param tau: Polyak step of the target networks, within [0, 1]
-    :param gamma: discount of a step, within [0, 1]
-    :param train_freq: steps between updates; with "episode" beside the number, episodes
-    :param gradient_steps: updates each time; -1 for as many as there were steps, over all environments
-    :param replay_buffer_class: an SB3 replay buffer, or :class:`gsac.PrioritizedReplayBuffer`; if None,
-        :class:`gsac.DeviceReplayBuffer`, or one of SB3's where that takes more than half of a GPU's free memory, and for
-        n-step returns on the CPU
+    :param learning_rate: of actor, critics and entropy coefficient; a schedule. Lower it where losses or returns oscillate,
+        or let it fall, as in ``"linear:1e-3:0"``
+    :param buffer_size: transitions that the replay buffer holds. Lower it for images, to save memory
+    :param learning_starts: steps with uniform actions before the first update. Raise it where rewards are rare
+    :param batch_size: transitions in an update. Raise it for less noise in the gradient, at the price of time
+    :param tau: Polyak step of the target networks, within [0, 1]. Lower it where the critics' values run away
+    :param gamma: discount of a step, within [0, 1]. Raise it where rewards come late; lower it where values are too high
+    :param train_freq: steps between two rounds of updates; ``(2, "episode")`` for episodes. Raise it to save time
+    :param gradient_steps: updates in a round; -1 for as many as there were steps, over all environments. Lower it to save time
+    :param replay_buffer_class: a replay buffer of SB3, or :class:`gsac.PrioritizedReplayBuffer` where rewards are rare in
+        the buffer. None picks :class:`gsac.DeviceReplayBuffer`, or a class of SB3 for n-step returns on the CPU, and where
+        ours would take more than half of a GPU's free memory
     :param replay_buffer_kwargs: for its constructor
-    :param optimize_memory_usage: store each observation once; not with n-step returns
-    :param n_steps: rewards that a target sums before it asks the critics
+    :param optimize_memory_usage: store each observation once, to save half of the memory. Not with n-step returns
+    :param n_steps: rewards that are summed before the target bootstraps. Raise it to 3 or so where rewards come late
     :param estimator: of the actor's gradient: a name in :data:`gsac.ESTIMATORS`, with settings if need be, as in
-        ``"rloo:samples=8"`` or ``"mixed:rho=linear:1:0"``; a function of that signature; or ``"auto"`` for
+        ``"rloo:samples=8"`` or ``"mixed:rho=linear:1:0"``, or a function of that signature. ``"auto"`` takes
         ``"straight_through"`` where the critics are linear in the action (by default with ``Discrete`` actions) and
-        ``"gumbel_softmax"`` where they are not (by default with several at once)
-    :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Behaviour does not depend on it.
-    :param ent_coef: weight of the entropy: ``"auto"`` learns it, starting at 0.1; ``"auto_1.0"`` learns it, starting
-        at 1; a number, or a schedule, sets it. What is learned stays between 4.5e-5 and 7.4
-    :param target_entropy: what a learned coefficient aims at: ``"auto"`` for a fraction of the greatest entropy that falls from
-        0.8 to 0.2 during the run, ``"auto_0.5"`` for one that stays, a number of nats, or a schedule of the fraction
-    :param target: what a next state is worth in the critics' target. ``"mode"``: the value of the policy's most probable
-        action, as ``predict(deterministic=True)`` acts; ``"mean"``: the policy's mean value; ``"soft"``: that plus the weighted
-        entropy, as in the original SAC. Try ``"soft"`` where rewards are rare and staying alive finds them
-    :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average; 1 for
-        fresh noise at each step. With more, successive choices hang together, as those of a policy without noise
-    :param epsilon: probability in training of an action that is drawn uniformly in the policy's place; a schedule
-    :param bound_targets: no next state counts for more, or less, than the rewards seen so far can add up to. For critics that
-        run away where the policy seldom returns; ``train/clamp_fraction`` in the log says how many values were out of range
-    :param q_aggregation: how the critics' values become one in the target: ``"min"`` or ``"mean"``; the actor follows
-        their mean
-    :param target_update_interval: updates from one Polyak step to the next
-    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient, unless None; where episodes seldom
-        end, the critics' errors are rare and large
-    :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
-        are small, unless the environment variable ``OMP_NUM_THREADS`` is set
-    :param acceleration: how updates run. ``"eager"``: one operation after the other. ``"compile"``: the losses and their
-        gradients as compiled code, which takes some seconds to a minute at the first update. ``"cudagraph"``: the whole
-        update as one graph on the GPU, with one launch and nothing read or copied. ``"auto"``: ``"cudagraph"`` on a GPU,
-        else ``"eager"``. On a GPU ``"compile"`` captures its compiled code as well. What cannot be captured, such as a
-        replay buffer in host memory, runs eagerly, with a warning that says why.
+        ``"gumbel_softmax"`` where they are not (by default with several choices). With several choices, try ``"rloo"``
+    :param temperature: of the Gumbel-Softmax relaxation, above 0; a schedule. Lower it for less bias and more variance.
+        Only some estimators use it, and actions do not depend on it
+    :param ent_coef: weight of the entropy, in reward per nat. ``"auto"`` learns it from 0.1 on, ``"auto_1.0"`` from 1 on,
+        within 4.5e-5 and 7.4; a number or a schedule sets it. Set it where a learned one drowns rare rewards
+    :param target_entropy: what a learned coefficient aims at: a schedule of the fraction of the greatest entropy,
+        ``"auto_0.5"`` for a constant fraction, or a number of nats. ``"auto"`` falls from 0.8 to 0.2 during the run. Raise it
+        where the policy stops exploring too early
+    :param target: what a next state is worth. ``"mode"``: the value of the policy's most probable action, as
+        ``predict(deterministic=True)`` acts; ``"mean"``: the policy's mean value; ``"soft"``: that plus the weighted entropy, as
+        in the original SAC. Try ``"soft"`` where rewards are rare and staying alive finds them; elsewhere it is a known cause of
+        poor discrete SAC (https://arxiv.org/abs/2509.09838). ``"mode"`` follows Lillicrap et al. 2016,
+        https://arxiv.org/abs/1509.02971
+    :param noise_duration: steps for which the Gumbel noise that picks an action in training is kept, on average. Raise it where
+        a goal takes many equal actions in a row; 1 draws fresh noise at each step
+    :param epsilon: probability of a uniform action in training; a schedule. Raise it where the policy gives up an action too early
+    :param bound_targets: clamp the values of next states to the range of returns that the rewards seen so far allow. Turn it on
+        where the critics' values run away; ``train/clamp_fraction`` in the log is the fraction that was clamped
+    :param q_aggregation: how the critics' values become one in the target: their ``"min"`` or their ``"mean"``. Try ``"mean"``
+        where values are too low, as with rare rewards. The actor always follows the mean
+    :param target_update_interval: updates from one Polyak step to the next. Raise it, with ``tau=1``, for hard target updates
+    :param max_grad_norm: clip the norm of the critics' and of the actor's gradient; None does not. Lower it where a few TD
+        errors are much larger than the others
+    :param num_threads: PyTorch's CPU threads during ``learn()``. ``"auto"`` takes one for small networks, unless the
+        environment variable ``OMP_NUM_THREADS`` is set. Raise it for wide networks on a machine of your own
+    :param acceleration: how updates run. ``"eager"``: one operation after the other. ``"compile"``: PyTorch compiles the losses
+        and their gradients, for up to a minute at the first update. ``"cudagraph"``: the whole update is one CUDA graph.
+        ``"auto"``: ``"cudagraph"`` on a GPU, else ``"eager"``. Take ``"compile"`` for long runs; on a GPU its code is captured as
+        well. What cannot be captured runs eagerly, with a warning that says why
     :param stats_window_size: episodes over which the logged return is averaged
-    :param tensorboard_log: folder for TensorBoard, if wanted
-    :param policy_kwargs: for the policy's constructor, see :class:`gsac.networks.policies.GSACPolicy`
-    :param verbose: 0 silent, 1 with a table at each log, 2 with debugging messages
-    :param seed: of everything random
-    :param device: where the networks run; ``"auto"`` takes a GPU if there is one
+    :param tensorboard_log: folder for TensorBoard; None writes nothing
+    :param policy_kwargs: for the policy's constructor, see :class:`gsac.networks.policies.GSACPolicy`. Widen ``net_arch`` for
+        harder problems
+    :param verbose: 0 prints nothing, 1 a table at each log, 2 debugging messages as well
+    :param seed: of all random numbers; None draws one
+    :param device: where the networks run; ``"auto"`` takes a GPU if there is one. Small networks are faster on the CPU
     :raises ValueError: an argument out of its range
     :raises TypeError: an argument of another kind
     :raises UnsupportedSpaceError: an action space without classes, or observations that networks cannot read
@@ -267,7 +266,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.ent_coef_tensor = self.coefficient.set_value
 
     def _upgrade_attributes(self) -> None:
-        """Renames what a file of version 0.1.0 has given this model."""
+        """Renames attributes that a file of version 0.1.0 has set."""
         mine = vars(self)
         if "deterministic_target" in mine:
             mine |= upgraded({name: mine.pop(name) for name in ("deterministic_target", "entropy_in_target")})
@@ -278,9 +277,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
                     self.replay_buffer_kwargs.pop(name, None)
 
     def _check_arguments(self) -> None:
-        """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
+        """Checks all arguments; not in the constructor, so that what ``load()`` is given is checked as well."""
         self._check_shared_arguments()
-        check_truth("bound_targets", self.bound_targets)
         check_train_freq(self.train_freq, self.n_envs)
         if self.buffer_size < self.batch_size:
             raise ValueError(
@@ -291,7 +289,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             "epsilon", self.epsilon, "a number within [0, 1], or a schedule of such", is_probability, 0.1
         )
         self._temperature_schedule = check_schedule(
-            "temperature", self.temperature, "a number above 0, or a schedule of such", is_temperature, 0.5
+            "temperature", self.temperature, "a number above 0, or a schedule of such", is_above_0, 0.5
         )
 
     def _parse_target_entropy(self, learned: bool, codec: ActionCodec) -> Schedule | None:
@@ -341,8 +339,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.
 
-        For a prioritised replay buffer, the errors of each batch are read from the device: its next one depends on
-        them. Otherwise nothing is read.
+        Reads nothing from the device, unless the replay buffer is prioritised: its next batch depends on the TD errors.
         """
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.learner.optimizers)
@@ -360,7 +357,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     def _follow_schedules(self) -> None:
         """Sets everything that changes over time to its value for the next update."""
         temperature = self._value_at(self._temperature_schedule)
-        if not is_temperature(temperature):
+        if not is_above_0(temperature):
             raise ValueError(
                 f"temperature={self.temperature!r} became {temperature!r} after {self._n_updates} updates: it must "
                 "stay above 0. Let the schedule end above 0, such as temperature='linear:1:0.1'."
@@ -411,10 +408,10 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     ) -> SelfGSAC:
         """Trains for ``total_timesteps`` environment steps, as SB3's algorithms do.
 
-        :param use_masking: obey the environment's ``action_masks()``: True demands them, False ignores them, None obeys
-            them where there are any
-        :raises ValueError: masks are demanded and there are none, or they allow nothing, or the replay buffer in use has
-            no room for them
+        :param use_masking: what to do with the environment's ``action_masks()``: True requires them, False ignores them, None
+            obeys them if there are any
+        :raises ValueError: masks are required and there are none, a mask allows nothing, or the replay buffer already
+            holds transitions without masks
         """
         self._use_masking = use_masking
         with self._limited_threads():
@@ -452,7 +449,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         return ready
 
     def collect_rollouts(self, env: VecEnv, *args: Any, **kwargs: Any) -> RolloutReturn:
-        """As SB3's, with a clear error where the environment's observations do not fit their space.
+        """Collects transitions as SB3 does, with a clear error where an observation does not fit its space.
 
         :raises ValueError: an observation of another shape
         """
@@ -495,7 +492,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         return self.env is not None and masking.supports_masks(self.env) and self._use_masking is not False
 
     def _current_masks(self) -> np.ndarray:
-        """Of the environments' current states, bool [n_envs, D]; all True where masks are ignored or there are none."""
+        """The masks of the current states, bool [n_envs, D]; all True where masks are ignored or there are none."""
         assert self.env is not None
         if not self._wants_masks():
             return all_valid(self.n_envs, self.memory.codec.groups.flat_size)
@@ -512,15 +509,16 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         deterministic: bool = False,
         action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """The action in a state: sampled, or the most probable one if ``deterministic``. In the space's own numbers.
+        """Samples an action for each observation, or takes the most probable one if ``deterministic``.
 
         :param action_masks: what is allowed, bool [D], or [n, D] for n observations; everything if None
+        :return: actions in the environment's own integers, and ``state``
         :raises ValueError: masks of another shape, or one that allows nothing
         """
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
     def dump_logs(self) -> None:
-        """Writes the log. The losses' means since the last time are read from the device here, and only here."""
+        """Writes the log, with the means of all losses since the last time, which are read from the device only here."""
         self.check_losses()
         means = self.updates.metrics.pop()
         if self.log_ent_coef is None:
@@ -534,10 +532,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
     @classmethod
     def load(cls: type[SelfGSAC], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> SelfGSAC:
-        """See :meth:`gsac.algorithms.base.Algorithm.load`.
+        """Loads a file as :meth:`gsac.algorithms.base.Algorithm.load` does.
 
-        :raises ValueError: besides, an ``ent_coef`` among the arguments that is learned where the file's is not, or the
-            other way round
+        :raises ValueError: also if ``ent_coef`` is given and learned where that of the file is not, or the other way round
         """
         if "ent_coef" in kwargs:
             learned, _ = parse_ent_coef(kwargs["ent_coef"])

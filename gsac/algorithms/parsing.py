@@ -3,73 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 from gsac.learning.coefficient import LOG_ENT_COEF_RANGE
-from gsac.schedules import Constant, Linear, Piecewise, Schedule, as_schedule
+from gsac.schedules import Constant, Linear, Schedule, as_schedule, values_of
 
 DEFAULT_TARGET = Linear(0.8, 0.2)
-"""What ``target_entropy="auto"`` aims at, as fractions of the greatest entropy: actions that nobody values yet are tried, and
-the policy that learns to choose among them has given up the others in the end."""
+"""What ``target_entropy="auto"`` stands for, as fractions of the greatest entropy: the policy tries much at first, and has
+settled on its best actions in the end."""
 
 DEFAULT_INITIAL_ENT_COEF = 0.1
 
-TRIED_AT = tuple(1 - i / 20 for i in range(21))
-"""The remaining progress at which the values of a schedule are checked."""
-
-
-def is_temperature(value: float) -> bool:
-    """Above 0 and finite."""
-    return 0 < value < math.inf
-
-
-def is_probability(value: float) -> bool:
-    """Within [0, 1]."""
-    return 0 <= value <= 1
-
-
-def is_learning_rate(value: float) -> bool:
-    """At least 0 and finite."""
-    return 0 <= value < math.inf
-
-
-def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: float) -> Schedule:
-    """The schedule that ``value`` stands for, tried where its values can be greatest and least.
-
-    :raises TypeError: neither a number, a string nor a callable, or one that gives something else than numbers
-    :raises ValueError: a string that describes no schedule, or a value outside of what is allowed
-    """
-    schedule = as_schedule(value, name)
-    for progress_remaining, now in values_of(schedule, name):
-        if not holds(now):
-            when = f", {now!r} with {progress_remaining:.0%} of its progress left," if now != value else ""
-            raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
-    return schedule
-
-
-def values_of(schedule: Schedule, name: str) -> list[tuple[float, float]]:
-    """The remaining progress and the schedule's values there: at its corners, if it has any, or in steps of a twentieth.
-
-    :raises TypeError: something else than a number
-    """
-    tried_at = [1.0 - made for made, _ in schedule.points] if isinstance(schedule, Piecewise) else TRIED_AT
-    values = []
-    for progress_remaining in tried_at:
-        value = schedule(progress_remaining)
-        try:
-            values.append((progress_remaining, float(value)))
-        except (TypeError, ValueError):
-            raise TypeError(
-                f"{name}: the schedule gives {value!r} with {progress_remaining:.0%} of its progress left: let it return a number."
-            ) from None
-    return values
-
 
 def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
-    """Whether the entropy coefficient is learned, and its values: where it is learned, that at which it starts.
+    """Reads ``ent_coef``: whether the coefficient is learned, and its schedule; of a learned one, the value at the start.
 
-    :raises ValueError: a string of no such form, a start at or below 0, a value below 0
+    :raises ValueError: a string of another form, a start out of range, a value below 0
     :raises TypeError: neither a number, a string nor a callable
     """
     least, greatest = map(math.exp, LOG_ENT_COEF_RANGE)
@@ -95,12 +43,12 @@ def parse_ent_coef(ent_coef: float | str | Schedule) -> tuple[bool, Schedule]:
 
 
 def parse_target_entropy(target_entropy: str | float | Schedule, max_entropy: float) -> Schedule:
-    """The target as a schedule of its fraction of the greatest entropy.
+    """Reads ``target_entropy``: a schedule of the fraction of the greatest entropy.
 
     :param target_entropy: ``"auto"``, ``"auto_F"`` for the fraction F, a number of nats, or a schedule of the fraction
     :param max_entropy: in nats, the logarithm of the number of joint actions
-    :raises ValueError: a target that no policy has, or a string of no such form
-    :raises TypeError: none of these
+    :raises ValueError: a target that no policy can reach, or a string of another form
+    :raises TypeError: neither a number, a string nor a callable
     """
     if target_entropy == "auto":
         return DEFAULT_TARGET

@@ -22,9 +22,9 @@ from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor, nn
 
-from gsac.algorithms.arguments import check_number, check_truth
 from gsac.algorithms.base import Algorithm, check_learning_rate
 from gsac.algorithms.guards import ExperienceGuard
+from gsac.checks import check_number
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
 from gsac.networks.small_cnn import fitting_extractor
@@ -36,51 +36,53 @@ from gsac.schedules import Schedule
 SelfREINFORCE = TypeVar("SelfREINFORCE", bound="REINFORCE")
 
 ENDLESS_EPISODE = 100_000
-"""Steps after which an episode that outlasts the run is given up."""
+"""Steps after which an episode that has outlasted the run is an error."""
 
 
 class REINFORCE(Algorithm, OnPolicyAlgorithm):
     """REINFORCE for ``Box``, ``Discrete``, ``MultiDiscrete`` and ``MultiBinary`` actions.
 
-    Each update follows the gradient of E[(G_t - baseline) * log pi(a_t|s_t)], estimated from whole episodes, by one
-    step, and then throws them away. G_t is the discounted return from step t on; nothing is bootstrapped, and a
-    truncated episode counts as it is. Williams 1992, https://doi.org/10.1007/BF00992696; with a learned state value as
-    the baseline, Sutton & Barto 2018, section 13.4, http://incompleteideas.net/book/the-book-2nd.html. As is usual, and
-    unlike there, late steps are not weighted down by gamma^t (Nota & Thomas 2020, https://arxiv.org/abs/1906.07073),
-    and the loss is averaged over the steps of all episodes, which scales the update's gradient but does not turn it.
+    Each update makes one gradient step along an estimate of the gradient of E[(G_t - baseline) * log pi(a_t|s_t)] from whole
+    episodes, and discards them. G_t is the discounted return from step t on; nothing is bootstrapped, also where an
+    episode was truncated. Williams 1992, https://doi.org/10.1007/BF00992696; with a learned state value as the
+    baseline, Sutton & Barto 2018, section 13.4, http://incompleteideas.net/book/the-book-2nd.html. As is usual, and
+    unlike there, late steps are not weighted by gamma^t (Nota & Thomas 2020, https://arxiv.org/abs/1906.07073), and the
+    loss is averaged over the steps of all episodes.
 
-    Several environments are reset together before each update and bring a fixed share of its episodes each, so that
-    short episodes are not preferred; the steps that a quick one makes meanwhile are discarded, but count. A run ends
-    with the update that reaches ``total_timesteps``.
+    Several environments are reset together before each update, and each brings a fixed number of its first episodes, so
+    that short episodes are not preferred. The steps that a quick environment makes meanwhile are discarded, but count. A
+    run ends with the update that reaches ``total_timesteps``.
 
-    "A schedule" is a number, a function of the remaining progress, one of :mod:`gsac.schedules`, or a string such as
-    ``"linear:1e-2:0"`` that describes one.
+    A schedule is a number, a function of the remaining progress (from 1 to 0), one of :mod:`gsac.schedules`, or a string
+    such as ``"linear:1e-2:0"`` that describes one.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"`` or a class, all of them SB3's for actor and
-        critic; its own ``predict()`` does not know of a ``start``, that of this class does. Images of less than 36
-        pixels on a side are read by :class:`gsac.SmallCNN`
+        critic. ``predict()`` of this class adds the ``start`` of the action space, that of SB3's policies does not. Images of
+        less than 36 pixels on a side are read by :class:`gsac.SmallCNN`
     :param env: the environment, or the name of a registered one
-    :param learning_rate: of the policy; a schedule
-    :param episodes_per_update: whole episodes in an update; at least as many as environments
-    :param gamma: discount of a step, within [0, 1]
-    :param baseline: what returns are compared with: ``"value"``, a learned state value; ``"mean"``, at each step the
-        mean return of the update's other episodes from that step on, 0 where they have ended (of the others only, which
-        keeps the gradient unbiased); ``"none"``
-    :param normalize_advantage: divide the returns less their baseline by their root mean square in the update; their
-        mean is not subtracted, as that would be another baseline
-    :param ent_coef: weight of the entropy, in reward per nat, at least 0; of the divided advantages if they are so
+    :param learning_rate: of the policy; a schedule. Lower it where returns collapse
+    :param episodes_per_update: whole episodes in an update, at least as many as environments. Raise it for less noise in the
+        gradient
+    :param gamma: discount of a step, within [0, 1]. Lower it for less variance and more bias
+    :param baseline: what is subtracted from the returns. ``"value"``: a learned state value. ``"mean"``: at each step the
+        mean return of the update's other episodes from that step on, 0 where they have ended (an episode's own return would
+        bias the gradient); it needs no value network. ``"none"``: nothing, to see what a baseline gains
+    :param normalize_advantage: divide the advantages by their root mean square in the update, so that one learning rate
+        serves rewards of any scale. Their mean is not subtracted: that would be another baseline
+    :param ent_coef: weight of the entropy, in reward per nat, or relative to the divided advantages; at least 0. Raise it
+        where the policy becomes deterministic too early
     :param value_learning_rate: of the state value; a schedule
-    :param value_steps: gradient steps of the state value in an update, on the returns of all its episodes, after they
-        have been compared with it; fewer where an update has few steps, which many would overfit
-    :param max_grad_norm: clip the norm of each gradient, unless None
-    :param num_threads: PyTorch's CPU threads during ``learn()``: a number, or ``"auto"`` for one where the networks
-        are small, unless the environment variable ``OMP_NUM_THREADS`` is set
+    :param value_steps: gradient steps of the state value in an update, after the advantages were computed. Lower it where an
+        update has few steps, which many would overfit
+    :param max_grad_norm: clip the norm of each gradient; None does not
+    :param num_threads: PyTorch's CPU threads during ``learn()``. ``"auto"`` takes one for small networks, unless the
+        environment variable ``OMP_NUM_THREADS`` is set
     :param stats_window_size: episodes over which the logged return is averaged
-    :param tensorboard_log: folder for TensorBoard, if wanted
+    :param tensorboard_log: folder for TensorBoard; None writes nothing
     :param policy_kwargs: for the policy's constructor. Policy and state value have no layer in common, unless
-        ``share_features_extractor`` is set; the policy's loss alone trains what is shared
-    :param verbose: 0 silent, 1 with a table at each log, 2 with debugging messages
-    :param seed: of everything random
+        ``share_features_extractor`` is set; what is shared learns from the policy's loss alone
+    :param verbose: 0 prints nothing, 1 a table at each log, 2 debugging messages as well
+    :param seed: of all random numbers; None draws one
     :param device: where the networks run; ``"auto"`` takes a GPU if there is one
     :raises ValueError: an argument out of its range
     :raises TypeError: an argument of another kind
@@ -170,11 +172,10 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self._maybe_recommend_cpu()
 
     def _check_arguments(self) -> None:
-        """Here rather than in the constructor, so that what ``load()`` is given is checked as well."""
+        """Checks all arguments; not in the constructor, so that what ``load()`` is given is checked as well."""
         self._check_shared_arguments()
         self._value_learning_rate_schedule = check_learning_rate("value_learning_rate", self.value_learning_rate)
         check_number("ent_coef", self.ent_coef, "a number of at least 0", lambda value: 0 <= value < np.inf, 0.01)
-        check_truth("normalize_advantage", self.normalize_advantage)
         least = max(self.n_envs, 2 if self.baseline == "mean" else 1)
         check_number(
             "episodes_per_update",
@@ -194,7 +195,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
             )
 
     def _value_parameters(self) -> list[nn.Parameter]:
-        """Those that no action depends on; a shared extractor has the name of the policy's and is not among them."""
+        """The parameters of the value network alone, without those of a shared features extractor."""
         own = ("value_net.", "mlp_extractor.value_net.", "vf_features_extractor.")
         return [parameter for name, parameter in self.policy.named_parameters() if name.startswith(own)]
 
@@ -209,11 +210,11 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         rollout_buffer: Episodes,  # type: ignore[override]
         n_rollout_steps: int,
     ) -> bool:
-        """Gathers the whole episodes of one update, all of them by the policy as it is now.
+        """Collects the whole episodes of one update with the current policy.
 
-        :param n_rollout_steps: not used: episodes have the length that they have
-        :return: False if the callback stopped the run; the episodes are then incomplete, and of no use
-        :raises ValueError: an episode does not seem to end
+        :param n_rollout_steps: not used, since episodes end when they end
+        :return: False if the callback stopped the run; the episodes are then incomplete
+        :raises ValueError: an episode of 100,000 steps has outlasted the run
         """
         self.policy.set_training_mode(False)
         rollout_buffer.reset()
@@ -251,7 +252,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         return True
 
     def train(self) -> None:
-        """One gradient step of the policy, and with the value baseline ``value_steps`` of the value."""
+        """Makes one gradient step of the policy, and with the value baseline ``value_steps`` of the state value."""
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         batch = self.rollout_buffer.batch(self.device)
@@ -267,7 +268,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         self.logger.record("rollout/discarded_steps", self.rollout_buffer.discarded)
 
     def advantage(self, batch: EpisodeBatch, returns: Tensor) -> Tensor:
-        """The returns less the baseline, neither of which has a gradient. [N]
+        """Subtracts the baseline from the returns, without a gradient. [N]
 
         :param returns: of each step, padded [E, T]
         """
@@ -283,7 +284,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         return unit_scale(advantage) if self.normalize_advantage else advantage
 
     def policy_loss(self, batch: EpisodeBatch, advantage: Tensor) -> tuple[Tensor, Tensor]:
-        """The policy's loss, and its mean entropy, detached. Both []"""
+        """The policy's loss, and the mean entropy without a gradient. Both []"""
         policy = self.policy.get_distribution(batch.observations)
         entropy = policy.entropy()
         assert entropy is not None
@@ -291,7 +292,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         return losses.actor_loss(score, entropy, torch.as_tensor(self.ent_coef)), entropy.detach().mean()
 
     def _fit_value(self, observations: PyTorchObs, returns: Tensor) -> None:
-        """Regression of the value on the returns. [N, ...], [N]"""
+        """Fits the state value to the returns by least squares. [N, ...], [N]"""
         learning_rate = self._value_at(self._value_learning_rate_schedule)
         set_learning_rate(self.value_optimizer, learning_rate)
         for step in range(self.value_steps):
@@ -305,7 +306,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         descend(optimizer, loss, optimizer.param_groups[0]["params"], self.max_grad_norm)
 
     def _to_env(self, actions: np.ndarray) -> np.ndarray:
-        """The policy's actions, in the environment's own numbers. [n_envs, ...]"""
+        """Translates the policy's actions to the environment's own numbers. [n_envs, ...]"""
         space = self.action_space
         actions = actions.reshape(-1, *space.shape)  # type: ignore[misc]
         if isinstance(space, spaces.Box):
@@ -319,7 +320,10 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
     ) -> tuple[np.ndarray, tuple[np.ndarray, ...] | None]:
-        """The action in a state: sampled, or the most probable one if ``deterministic``. In the space's own numbers."""
+        """Samples an action for each observation, or takes the most probable one if ``deterministic``.
+
+        :return: actions in the environment's own numbers, and ``state``
+        """
         actions, state = super().predict(observation, state, episode_start, deterministic)
         if isinstance(self.action_space, spaces.Discrete | spaces.MultiDiscrete):  # SB3's policies count from 0
             actions = np.asarray(actions + self.action_space.start)

@@ -19,7 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.her.her_replay_buffer import HerReplayBuffer
 
 from gsac.algorithms.gsac import GSAC
-from gsac.checks import check_number
+from gsac.checks import AT_LEAST_1, check_number, is_at_least_1
 from gsac.saving import archive, snapshot
 from gsac.saving.files import atomic_write, remove_unfinished
 
@@ -29,16 +29,16 @@ MEMBERS = ("model.zip", "buffer.pkl", "state.pkl")
 class Checkpoint(BaseCallback):
     """Writes a checkpoint every so many steps and at the end, from which :func:`resume` goes on.
 
-    It holds the model with its optimisers, the replay buffer, the state of all random generators, and the environments
-    in the middle of their episodes, if they can be pickled; where they cannot, a warning says why, and a resumed run
-    begins with a new episode. The file is replaced at once when the new one is whole, so that there is a checkpoint that
-    loads at any moment, also if the process is killed while it writes.
+    A checkpoint holds the model with its optimisers, the replay buffer, the states of all random generators, and the
+    environments in the middle of their episodes if they can be pickled; if not, a warning says why, and a resumed run begins
+    with a new episode. A new checkpoint replaces the last one when it is whole: a process that is killed while it writes
+    leaves the last one.
 
-    It is written by pickle: loading a checkpoint runs code that it contains. Load your own only.
+    Checkpoints are pickled: loading one runs code that it contains. Load only your own.
 
     :param path: of the file
-    :param every: steps from one to the next, made up to the next time that new experience is about to be gathered
-    :param callbacks: others of this run whose counts and records shall go on as well
+    :param every: environment steps between checkpoints; each is written when the next rollout starts
+    :param callbacks: other callbacks of this run whose counts and records are to go on too
     :param verbose: 1 prints a line for each checkpoint
     :raises TypeError: (in ``learn()``) the model is no GSAC
     """
@@ -51,7 +51,7 @@ class Checkpoint(BaseCallback):
         verbose: int = 0,
     ) -> None:
         super().__init__(verbose)
-        check_number("every", every, "a whole number of at least 1", lambda value: value >= 1, 10_000)
+        check_number("every", every, AT_LEAST_1, is_at_least_1, 10_000)
         self.path, self.every, self.callbacks = Path(path), every, callbacks
         self._next = every
         self._warned = False
@@ -85,9 +85,7 @@ class Checkpoint(BaseCallback):
 
 
 def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequence[BaseCallback] = ()) -> str | None:
-    """Writes everything that the run needs to go on, whole or not at all.
-
-    To be called between two rounds of gathering experience, as :class:`Checkpoint` does.
+    """Writes everything that the run needs to go on, whole or not at all. Call it when a rollout starts, as :class:`Checkpoint` does.
 
     :return: why the environments could not be written, or None if they are in the file
     :raises ValueError: a loss is NaN or infinite: a broken model does not replace a sound one
@@ -123,17 +121,17 @@ def resume(
     callbacks: Sequence[BaseCallback] = (),
     device: torch.device | str = "auto",
 ) -> GSAC:
-    """The model as it was, in an environment as it was, ready to go on.
+    """Loads a checkpoint: the model and the state of its environment, ready to go on.
 
         model = resume("run.ckpt", make_env())
         model.learn(model.remaining_timesteps, callback=Checkpoint("run.ckpt"), reset_num_timesteps=False)
 
-    The file is read by pickle, which runs code that it contains: load your own only.
+    The file is pickled, and reading it runs code that it contains: load only your own.
 
     :param path: of the checkpoint
-    :param env: made as it was at first; its state is then set to that of the checkpoint
-    :param callbacks: of the same kinds and order as those given to :class:`Checkpoint`; their records go on, and what their
-        constructors were given, such as the folders they write to, stays
+    :param env: made as it was for the first run; its state is then set to that of the checkpoint
+    :param callbacks: as many as were given to :class:`Checkpoint`, of the same kinds and in the same order; their counts and
+        records are restored, but not what their constructors were given, such as folders
     :param device: where the networks run
     :raises FileNotFoundError: there is no such file
     :raises ValueError: the file is damaged or no checkpoint, or the environment or the callbacks do not fit
@@ -160,7 +158,9 @@ def resume(
         warnings.warn(f"The run goes on with a new episode: {state['reason']}.", stacklevel=2)
         model.memory.truncate_last_episodes()
     model.action_space = state["action_space"]
-    model.explorer.resume(model.action_space, *state.get("exploration", (None, None)))
+    # Version 0.1.0 saved them as attributes of the model.
+    noise, ended = (vars(model).pop(name, None) for name in ("_noise", "_ended"))
+    model.explorer.resume(model.action_space, *state.get("exploration", (noise, ended)))
     for callback, found in zip(callbacks, state["callbacks"], strict=True):
         snapshot.restore_callback(callback, found)
     snapshot.set_generator_states(state["generators"])

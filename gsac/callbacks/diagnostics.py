@@ -1,4 +1,4 @@
-"""Callbacks for SB3's ``learn()``."""
+"""Measures the quality of the actor's gradient during training."""
 
 from __future__ import annotations
 
@@ -10,40 +10,41 @@ import torch
 from stable_baselines3.common.callbacks import BaseCallback
 from torch import Tensor
 
-from gsac.algorithms.arguments import check_number
 from gsac.algorithms.gsac import GSAC
+from gsac.checks import AT_LEAST_1, check_number, is_at_least_1
 from gsac.estimators import Estimator
 from gsac.estimators.exact import expected, local_expectation
 from gsac.estimators.quality import GradientQuality, gradient_quality
 
 MAX_EXACT = 256
-"""Up to so many joint actions, the reference is the exact gradient; beyond, a mean over local expectations."""
+"""The most joint actions for which the reference is the exact gradient; beyond, it is a mean over local expectations."""
 
 
 class GradientDiagnostics(BaseCallback):
-    """Measures the actor's gradient on the way: how far from the true one is what the estimator gives?
+    """Logs during training how far the estimator's gradient is from the exact one.
 
-    Logs, for the networks as they are and a batch from the replay buffer, ``gradient/relative_bias``,
-    ``gradient/cosine`` and ``gradient/snr`` (see :class:`~gsac.estimators.quality.GradientQuality`), all of the
-    gradient of E[q] with respect to the actor's parameters. "True" is what the critics say, which may be wrong itself.
+    Each measurement takes the current networks and a batch from the replay buffer, and logs ``gradient/relative_bias``,
+    ``gradient/cosine`` and ``gradient/snr`` (see :class:`~gsac.estimators.quality.GradientQuality`) of the gradient of E[q]
+    with respect to the actor's parameters. Exact means exact for the critics' q, which may itself be wrong. Beyond 256 joint
+    actions, a mean over local expectations takes the place of the exact gradient.
 
-    The run is what it would be without: random generators are put back. A measurement costs ``samples`` gradients of
-    the actor, and as many of the reference: one at up to 256 joint actions, evaluated at once, or else ``samples``, each
-    with sum K_g critic evaluations. Memory stays that of one update.
+    The measurements do not change the run: random generators are put back. One costs ``samples`` gradients of the actor,
+    and one reference gradient, or beyond 256 joint actions ``samples``, each with sum K_g critic evaluations. It takes the
+    memory of one update.
 
     :param every: environment steps between measurements
-    :param samples: gradients to be measured, at least 2; the error of the bias falls as one over their root
-    :param batch_size: transitions; those of an update if None
+    :param samples: gradients in a measurement, at least 2; the error of the bias falls as one over their root
+    :param batch_size: transitions; ``batch_size`` of the model if None
     :param verbose: 1 prints each measurement
     :raises TypeError: (in ``learn()``) the model is no GSAC
     """
 
     def __init__(self, every: int = 2000, samples: int = 32, batch_size: int | None = None, verbose: int = 0) -> None:
         super().__init__(verbose)
-        check_number("every", every, "a whole number of at least 1", lambda value: value >= 1, 2000)
+        check_number("every", every, AT_LEAST_1, is_at_least_1, 2000)
         check_number("samples", samples, "a whole number of at least 2", lambda value: value >= 2, 32)
         if batch_size is not None:
-            check_number("batch_size", batch_size, "a whole number of at least 1", lambda value: value >= 1, 128)
+            check_number("batch_size", batch_size, AT_LEAST_1, is_at_least_1, 128)
         self.every, self.samples, self.batch_size = every, samples, batch_size
         self._next = every
 
@@ -73,10 +74,10 @@ class GradientDiagnostics(BaseCallback):
 
 
 def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = None) -> GradientQuality:
-    """The quality of the model's estimator, for its networks as they are and a batch from its replay buffer.
+    """Measures the model's estimator on its current networks and a batch from its replay buffer.
 
-    :param samples: gradients to be measured, at least 2
-    :param batch_size: transitions; those of an update if None
+    :param samples: gradients, at least 2
+    :param batch_size: transitions; ``batch_size`` of the model if None
     """
     return measure_gradients(model, [model.learner.objective.estimator], samples, batch_size)[0]
 
@@ -84,14 +85,14 @@ def measure_gradient(model: GSAC, samples: int = 32, batch_size: int | None = No
 def measure_gradients(
     model: GSAC, estimators: Sequence[Estimator], samples: int = 32, batch_size: int | None = None
 ) -> list[GradientQuality]:
-    """The quality that each estimator would have for the model's networks as they are, all on the same batch.
+    """Measures estimators on the model's current networks, all on the same batch from its replay buffer.
 
-    :param samples: gradients to be measured of each, at least 2
-    :param batch_size: transitions from the replay buffer; those of an update if None
+    :param samples: gradients of each estimator, at least 2
+    :param batch_size: transitions; ``batch_size`` of the model if None
     """
     learner = model.learner
     model.policy.set_training_mode(False)
-    with _generators_kept(model.device):
+    with _generators_restored(model.device):
         batch = model.sample_batch(batch_size or model.batch_size)
         parameters = [parameter for parameter in model.actor.parameters() if parameter.requires_grad]
         policy = learner.actor.distribution(batch.observations, batch.masks)
@@ -114,8 +115,8 @@ def measure_gradients(
 
 
 @contextmanager
-def _generators_kept(device: torch.device) -> Iterator[None]:
-    """What is drawn inside changes nothing of what is drawn afterwards, in PyTorch and NumPy."""
+def _generators_restored(device: torch.device) -> Iterator[None]:
+    """Puts the random generators of PyTorch and NumPy back after the block."""
     state = np.random.get_state()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         try:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from gsac.checks import check_choice, check_number
+from gsac.checks import check_choice, check_number, is_probability
 from gsac.estimators.base import ActionValue, joint
 from gsac.functional.categorical import FactorisedCategorical
 from gsac.functional.losses import policy_gradient
 from gsac.functional.relaxation import straight_through
-from gsac.schedules import Schedule, as_schedule
+from gsac.schedules import Schedule, check_schedule
 
 BASELINES = ("none", "sample", "exact")
 
@@ -95,15 +95,9 @@ class Mixed:
     rho: float | str | Schedule | Tensor = field(default=0.1, metadata={"schedule": True})
 
     def __post_init__(self) -> None:
-        if isinstance(self.rho, Tensor):
-            return
-        schedule = as_schedule(self.rho, "rho")
-        for progress_remaining in (1.0, 0.5, 0.0):
-            if not 0 <= schedule(progress_remaining) <= 1:
-                raise ValueError(
-                    f"rho={self.rho!r} is out of range: pass a number within [0, 1], or a schedule of such, "
-                    "such as rho='linear:1:0'."
-                )
+        if not isinstance(self.rho, Tensor):
+            allowed = "a number within [0, 1], or a schedule of such"
+            check_schedule("rho", self.rho, allowed, is_probability, "'linear:1:0'")
 
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
         """See :class:`gsac.estimators.base.Estimator`.

@@ -1,4 +1,4 @@
-"""Reduces and spreads over groups of columns: the layout of every factorised action in this package."""
+"""Groups of columns, the layout of all actions in this package: sums, softmax, argmax and one-hots within each group."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ T = TypeVar("T")
 MAX_JOINT_ACTIONS = 2**12
 """The most joint actions that are enumerated."""
 
-MAX_CLASSES_FIRST = 16
-"""The most classes for which the softmax on the CPU is faster with the classes in the first dimension, several times."""
+SOFTMAX_FIRST_UP_TO = 16
+"""The most classes for which PyTorch's softmax on the CPU is several times faster over the first dimension than the last."""
 
 
 class Groups:
@@ -84,7 +84,7 @@ class Groups:
         if self.equal:
             return self._split(flat).argmax(-1)
         if torch.compiler.is_dynamo_compiling():
-            # Not by comparing with the maximum, as below: compiled code may compute the two sides with other roundings.
+            # Not by comparing with the maximum, as below: compiled code may round the two sides differently.
             lowest = flat.new_full((*flat.shape[:-1], 1), -torch.inf)
             columns = _padded_columns(self.sizes, flat.device)
             padded = torch.cat([flat, lowest], -1).index_select(-1, columns.flatten())
@@ -136,7 +136,7 @@ class Groups:
 
     def _over_classes(self, function: Callable[[Tensor, int], Tensor], flat: Tensor) -> Tensor:
         split = self._split(flat)
-        if flat.device.type == "cpu" and split.shape[-1] <= MAX_CLASSES_FIRST:
+        if flat.device.type == "cpu" and split.shape[-1] <= SOFTMAX_FIRST_UP_TO:
             return function(split.movedim(-1, 0).contiguous(), 0).movedim(0, -1).flatten(-2)
         return function(split, -1).flatten(-2)
 

@@ -34,7 +34,7 @@ def td_target(reward: Tensor, discount: Tensor, next_value: Tensor) -> Tensor:
 
 
 def value_range(reward: Tensor, discount: Tensor, bonus: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Bounds the returns of any process that consists of transitions of this batch. [B], [B] -> least [], greatest []
+    """The least and greatest return that is possible with transitions of this batch only. [B], [B] -> [], []
 
     The greatest return repeats one transition forever: max_i r_i / (1 - d_i), also for n-step rewards with
     d = gamma^n. A terminated transition, d = 0, returns its reward; one with d = 1 has no bound unless its reward is 0.
@@ -74,7 +74,7 @@ def policy_gradient(advantage: Tensor, log_prob: Tensor) -> Tensor:
 
 
 def ent_coef_gradient(entropy: Tensor, target_entropy: Tensor) -> Tensor:
-    """The gradient of log(ent_coef) * (entropy - target_entropy), averaged over the batch, by log(ent_coef).
+    """The batch's mean gradient of the loss log(ent_coef) * (entropy - target_entropy) with respect to log(ent_coef).
 
     A descent step raises the coefficient if the entropy is below its target and lowers it if above.
     [B], [] or [B] -> []

@@ -1,4 +1,4 @@
-"""Runs an update as it is written, or as one graph that the device replays. Knows nothing of what is updated."""
+"""Compiles and captures functions; knows nothing of what they do."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from gsac.learning.references import same
 MODES = ("auto", "eager", "compile", "cudagraph")
 
 WARM_UPS = 3
-"""Updates before a capture: they make what is made once, such as the optimisers' state and the kernels' workspaces."""
+"""Eager updates before a capture. They allocate what is allocated once, such as the optimisers' state."""
 
 Replay = Callable[[], None]
 
 
 def choose_mode(wanted: str, device: torch.device) -> str:
-    """The mode for this device: of ``"auto"``, a captured graph on CUDA and eager execution elsewhere.
+    """Resolves ``"auto"``: to ``"cudagraph"`` on CUDA, else to ``"eager"``.
 
     :raises ValueError: ``"cudagraph"`` on another device
     """
@@ -39,10 +39,10 @@ def choose_mode(wanted: str, device: torch.device) -> str:
 
 
 def compiled(method: Any, backend: str) -> Any:
-    """A bound method, compiled as a whole, and anew for each shape of its arguments.
+    """Compiles a bound method as a whole, and anew for each shape of its arguments.
 
-    PyTorch keeps a few versions of each piece of code and then refuses to compile it, so that a process could have no
-    more than some eight models of different kinds: here each object has a copy of the code.
+    PyTorch compiles each piece of code a few times and then refuses, so that a process could have no more than some eight
+    models of different kinds. Here each object gets a copy of the code.
 
     :param backend: of ``torch.compile``
     """
@@ -54,11 +54,11 @@ def compiled(method: Any, backend: str) -> Any:
 
 
 def capture(update: Replay) -> Replay:
-    """Records what ``update`` asks of the current CUDA stream, which is not the default one, without doing it.
+    """Captures ``update`` as a CUDA graph on the current stream, which is not the default one, without executing it.
 
     https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 
-    :return: does it, each time anew
+    :return: a function that replays the graph
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
     try:
@@ -73,15 +73,15 @@ def capture(update: Replay) -> Replay:
 
 
 class Captured:
-    """A function that is recorded once and replayed from then on.
+    """Calls a function eagerly a few times, then records it once and replays the recording.
 
-    It must return nothing, read nothing from the device, and find at each call the same tensors at the same addresses:
-    whatever changes over time is a tensor filled in place. Its first calls are made as they are, and the very first is
-    watched: if it reads from the device, or cannot be recorded, there is one warning, and it is never recorded.
+    The function must return nothing, read nothing from the device, and find the same tensors at the same addresses at each
+    call: whatever changes over time is a tensor filled in place. If the first call reads from the device, or the recording
+    fails, there is one warning, and the function runs eagerly from then on.
 
-    :param function: of arguments that choose between recordings; each combination is recorded by itself
+    :param function: its arguments choose between recordings; each combination has its own
     :param device: where it runs
-    :param refers_to: what a recording holds on to: objects, addresses and numbers, see :meth:`watch`
+    :param refers_to: lists what a recording refers to, see :func:`gsac.learning.references.references`
     :param record: makes a recording without executing it
     """
 
@@ -94,22 +94,19 @@ class Captured:
     ) -> None:
         self.function, self.device, self.refers_to, self.record = function, device, refers_to, record
         self.reason: str | None = None
-        """Why it runs as it is written, if it does."""
+        """Why the function runs eagerly; None if it is recorded."""
         self._replays: dict[Hashable, Replay] = {}
         self._calls: dict[Hashable, int] = {}
         self._referred: list[Any] = []
 
     def watch(self) -> None:
-        """Forgets the recordings if what they refer to has been replaced since the last call was made as it is.
-
-        Objects are compared by identity, and numbers by value.
-        """
+        """Drops all recordings if anything they refer to was replaced since the last eager call."""
         if self._calls and not same(self._referred, self.refers_to()):
             self._replays.clear()
             self._calls.clear()
 
     def fall_back(self, reason: str) -> None:
-        """From now on the function runs as it is written. Warns, the first time."""
+        """Runs the function eagerly from now on, with a warning the first time."""
         if self.reason is None:
             self.reason = reason
             self._replays.clear()
@@ -121,7 +118,7 @@ class Captured:
             )
 
     def __call__(self, *arguments: Hashable) -> None:
-        """Once, with these arguments."""
+        """Calls the function, or replays its recording, with these arguments."""
         if self.reason is None and arguments not in self._replays and self._calls.get(arguments, 0) >= WARM_UPS:
             try:
                 with _side_stream(self.device):
@@ -151,7 +148,7 @@ class Captured:
             self.fall_back(f"the update reads from the device, {reads.found[0]}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the recordings: a copy refers to other tensors."""
+        """Leaves the recordings out: a copy refers to other tensors."""
         return vars(self) | {"_replays": {}, "_calls": {}, "_referred": []}
 
 

@@ -15,16 +15,16 @@ _NOT_THE_CALLERS = (str(Path(torch.__file__).parent), __file__)
 
 
 class DeviceReads(TorchDispatchMode):
-    """Notes where values are read from the device while it is active. Nothing is changed or refused.
+    """Lists the operations that read values from the device while it is active. Changes and refuses nothing.
 
-    It works on the CPU as well, where reading costs nothing: what it finds there would stop a GPU. Moves to another
-    device count as reads, in both directions, and so do tensors that are made of the host's numbers.
+    It works on the CPU too, where such reads cost nothing, and finds what would make Python wait for a GPU. Copies from one
+    device to another count as reads, in both directions, and so do tensors that are made from numbers of the host.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.found: list[str] = []
-        """For each read: the operation and the line of Python that asked for it."""
+        """For each read, the operation and the line of Python that called it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -34,7 +34,7 @@ class DeviceReads(TorchDispatchMode):
 
 
 def _depends_on_data(func: Any, args: tuple[Any, ...]) -> bool:
-    """Whether Python learns of the numbers in a tensor: one of them, or how many there are of some kind."""
+    """Whether the operation returns a tensor's number to Python, or a result whose size depends on the numbers."""
     if func.overloadpacket in (_aten.index, _aten._unsafe_index):
         return _has_booleans(args[1])
     if func.overloadpacket in (_aten.index_put, _aten.index_put_, _aten._index_put_impl_, _aten._unsafe_index_put):

@@ -1,4 +1,4 @@
-"""What an update reports, averaged on the device and read from it once per log."""
+"""Averages the metrics of updates on the device, which are read from it once per log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Metrics(NamedTuple):
 
 
 class RunningMean:
-    """The mean of metrics over updates. Adding reads nothing from the device, and can be captured in a graph.
+    """Averages metrics over updates. Adding reads nothing from the device, and can be captured in a CUDA graph.
 
     :param device: of the metrics
     """
@@ -31,21 +31,19 @@ class RunningMean:
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.one = torch.ones((), device=device)
         self.totals = torch.zeros(len(Metrics._fields) + 1, device=device)
-        """The sum of each metric, and at last the number of updates, so that a replayed graph counts as well."""
+        """The sum of each metric, and last the number of updates, so that a replayed graph counts too."""
 
     def add(self, metrics: Metrics) -> None:
-        """Counts one update's metrics in."""
+        """Adds the metrics of one update."""
         self.totals.add_(torch.stack((*metrics, self.one)))
 
     def not_finite(self) -> list[str]:
-        """The names of those that were infinite or not a number in any update since the last :meth:`pop`. Reads the sums
-        from the device: they stay as they are from the first such update on.
-        """
+        """The names of metrics that were NaN or infinite in any update since the last :meth:`pop`; reads from the device."""
         *totals, _ = self.totals.tolist()
         return [name for name, total in zip(Metrics._fields, totals, strict=True) if not math.isfinite(total)]
 
     def pop(self) -> dict[str, float]:
-        """The means since the last call, by name; empty if there was no update."""
+        """Returns the means since the last call by name, empty if there was no update, and starts anew."""
         *totals, count = self.totals.tolist()
         if count == 0:
             return {}

@@ -1,4 +1,4 @@
-"""How many CPU threads an update may use."""
+"""Limits PyTorch's CPU threads."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import torch
 
 SMALL_NETWORK = 4_000_000
-"""Below so many parameters, a second thread costs more in waiting than it gives, above all on a shared machine."""
+"""Parameters below which a second thread costs more than it gives, above all on a shared machine."""
 
 
 def choose_threads(wanted: int | str, n_parameters: int, device: torch.device) -> int:
-    """The number of threads for networks of this size.
+    """Resolves ``"auto"`` to a number of threads.
 
-    :param wanted: a number, or ``"auto"``: one for small networks on the CPU, unless ``OMP_NUM_THREADS`` says
-        otherwise; else what PyTorch is set to
+    :param wanted: a number, which is returned, or ``"auto"``: one for small networks on the CPU, unless the environment
+        variable ``OMP_NUM_THREADS`` is set; else PyTorch's current number
     """
     if wanted != "auto":
         return int(wanted)
@@ -27,7 +27,7 @@ def choose_threads(wanted: int | str, n_parameters: int, device: torch.device) -
 
 @contextmanager
 def torch_threads(n: int) -> Iterator[None]:
-    """PyTorch works with ``n`` threads inside, and with as many as before afterwards."""
+    """Sets PyTorch's number of threads inside the block, and puts it back afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

@@ -23,7 +23,7 @@ def descend(
 
 
 def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | None = None) -> list[Tensor | None]:
-    """The gradient of the loss by each parameter; None if the parameter is frozen or the loss does not use it.
+    """The gradient of the loss with respect to each parameter; None if the parameter is frozen or the loss does not use it.
 
     Each has the strides of its parameter, which fused optimisers need.
     """

@@ -55,7 +55,7 @@ class DeviceReplayBuffer(ReplayBuffer):
     """
 
     NOT_RECORDED = ("pos", "full", "_rows")
-    """Change with every transition; what a recorded sample reads is in tensors."""
+    """Attributes that change with every transition. A recorded :meth:`sample` reads tensors instead."""
 
     n_steps: int
     gamma: float

@@ -1,11 +1,10 @@
-"""Action masks in the replay buffer: stored as a part of the observations, so that every buffer can hold them."""
+"""Stores action masks as a part of the observations, so that every replay buffer can hold them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import spaces
 from stable_baselines3.common.preprocessing import get_obs_shape
 from stable_baselines3.common.type_aliases import PyTorchObs
@@ -18,14 +17,14 @@ Observations = Any
 
 
 class StoredMasks:
-    """Lays masks beside observations, and takes them apart again.
+    """Joins masks to observations, and splits them again.
 
-    A dictionary of observations gets one more entry. Arrays become rows of numbers of the type that they have, with the
-    mask's zeros and ones at the end. What a buffer does with observations it thereby does with their masks: n-step
-    returns bring the mask of the last state, hindsight goals leave it as it is.
+    A dictionary of observations gets one more entry. Arrays are flattened, and the mask's zeros and ones are appended in
+    the same type. A buffer treats the masks as it treats the observations: n-step samples bring the mask of the last
+    state, and hindsight goals leave it unchanged.
 
     :param observation_space: of the environment
-    :param n_columns: D, those of a mask
+    :param n_columns: D, the length of a mask
     """
 
     def __init__(self, observation_space: spaces.Space[Any], n_columns: int) -> None:
@@ -45,21 +44,21 @@ class StoredMasks:
             self.space = spaces.Box(low, high, (size,), dtype=kind)
 
     def join(self, observations: Observations, masks: np.ndarray) -> Observations:
-        """For the buffer. [n, ...], bool [n, D] -> of the buffer's space"""
+        """Joins for the buffer: [n, ...] and bool [n, D] -> observations of ``space``."""
         if self.shape is None:
             return {**observations, MASK_KEY: masks.astype(np.int8)}
         rows = np.asarray(observations).reshape(len(masks), -1)
         return np.concatenate([rows, masks.astype(rows.dtype)], axis=1)
 
     def split(self, stored: PyTorchObs) -> tuple[PyTorchObs, Tensor]:
-        """From the buffer: observations [B, ...] and masks, bool [B, D]."""
+        """Splits samples of the buffer into observations [B, ...] and masks, bool [B, D]."""
         if isinstance(stored, dict):
             return {key: value for key, value in stored.items() if key != MASK_KEY}, stored[MASK_KEY] > 0
         assert self.shape is not None
         return stored[:, : -self.n_columns].reshape(-1, *self.shape), stored[:, -self.n_columns :] > 0
 
     def normaliser(self, env: Any) -> Any:
-        """What normalises the observations of a buffer with masks as ``env``, a ``VecNormalize``, those without."""
+        """Adapts ``env``, a ``VecNormalize``, to stored observations: masks are left as they are. None stays None."""
         return None if env is None else _Normaliser(self, env)
 
 
@@ -80,10 +79,5 @@ class _Normaliser:
 
 
 def all_valid(n: int, n_columns: int) -> np.ndarray:
-    """Masks that forbid nothing. [n, D]"""
+    """Masks that allow everything, bool [n, D]."""
     return np.ones((n, n_columns), dtype=bool)
-
-
-def to_tensor(masks: np.ndarray, device: torch.device) -> Tensor:
-    """Bool [n, D] on the device."""
-    return torch.as_tensor(masks, dtype=torch.bool, device=device)

@@ -5,7 +5,6 @@ Schaul et al. 2016, Prioritized Experience Replay, https://arxiv.org/abs/1511.05
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +14,13 @@ from stable_baselines3.common.buffers import DictReplayBuffer, ReplayBuffer
 from stable_baselines3.common.type_aliases import PyTorchObs
 from torch import Tensor
 
-from gsac.checks import check_number, is_probability
+from gsac.checks import check_number, is_above_0, is_probability
 from gsac.replay.n_step import check_steps
 from gsac.replay.sum_tree import SumTree
-from gsac.schedules import Schedule, as_schedule
+from gsac.schedules import Schedule, check_schedule
+
+BETA, EXAMPLE_BETA = "a number within [0, 1], or a schedule of such", "'linear:0.4:1'"
+"""What :func:`check_schedule` says of ``beta``."""
 
 
 class PrioritizedSamples(NamedTuple):
@@ -100,7 +102,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
             )
         check_steps(n_steps, gamma, optimize_memory_usage)
         check_number("alpha", alpha, "a number within [0, 1]", is_probability, 0.6)
-        check_number("epsilon", epsilon, "a number above 0", lambda value: 0 < value < math.inf, 1e-6)
+        check_number("epsilon", epsilon, "a number above 0", is_above_0, 1e-6)
         super().__init__(
             buffer_size,
             observation_space,
@@ -112,9 +114,8 @@ class PrioritizedReplayBuffer(ReplayBuffer):
         )
         self.n_steps, self.gamma = n_steps, gamma
         self.alpha, self.epsilon = alpha, epsilon
-        self.beta_schedule = as_schedule(beta, "beta")
-        for progress_remaining in (0.0, 0.5, 1.0):  # the setter checks each value; the last one is the start
-            self.beta = self.beta_schedule(progress_remaining)
+        self.beta_schedule = check_schedule("beta", beta, BETA, is_probability, EXAMPLE_BETA)
+        self.beta = self.beta_schedule(1.0)
         self.max_priority = 1.0
         self.sum_tree = SumTree(self.buffer_size * n_envs)
 
@@ -125,8 +126,7 @@ class PrioritizedReplayBuffer(ReplayBuffer):
 
     @beta.setter
     def beta(self, value: float) -> None:
-        allowed = "a number within [0, 1], or a schedule of such"
-        check_number("beta", value, allowed, is_probability, "'linear:0.4:1'")
+        check_number("beta", value, BETA, is_probability, EXAMPLE_BETA)
         self._beta = float(value)
 
     def reset(self) -> None:

@@ -1,11 +1,11 @@
-"""SB3's zip files, checked before anything in them is unpickled.
+"""Checks zip files of SB3's format for damage before anything in them is unpickled.
 
-The files that this package writes end in the archive's comment, ``gsac sha256 DIGEST``, where the digest is of all bytes
-before it: whatever was changed, cut off or added is noticed. A file that SB3 itself wrote has no comment; there the
-archive must end where it says, its directory must agree with its members, and their CRC-32 must be right.
+Files that this package writes end with the archive's comment ``gsac sha256 DIGEST``, the digest of all bytes before it,
+so that every change is detected. Files that SB3 wrote have no comment: the archive must be complete, its directory must
+agree with its members, and their CRC-32 must be right.
 
-A digest tells accidents, not intentions: whoever makes a file can make its digest. Load zip files of people whose code
-you would run, and take :mod:`gsac.saving.weights` for all others.
+The digest detects damage and does not prove who made the file. Load zip files only from people whose code you would run;
+for all others use :mod:`gsac.saving.weights`.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ END_SIZE = 22
 DIGEST_SIZE = 64
 COMMENT = b"gsac sha256 "
 SEAL = struct.pack("<H", len(COMMENT) + DIGEST_SIZE) + COMMENT
-"""The comment's length, which the archive's last record ends with, and the comment as far as the digest."""
+"""The end of an archive with a digest, without the digest: the comment's length, and the comment before the digest."""
 
 
 def sealed(archive: bytes) -> bytes:
-    """A zip archive without a comment, with its digest as its comment. Any program still reads it."""
+    """Appends the digest to a zip archive as its comment, which other programs ignore."""
     assert _ends_without_comment(archive)
     whole = archive[:-2] + SEAL
     return whole + _digest(whole)
 
 
 def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str, advice: str) -> io.BytesIO:
-    """The archive as it is, once it is known to be whole.
+    """Raises an error if the archive is damaged or lacks members; otherwise returns it as a file.
 
-    :param name: of the file, for the error
+    :param name: of the file, for errors
     :param members: that it must have
-    :param kind: what it should hold, such as "GSAC model", for the error
-    :param advice: which file to pass, for the error
+    :param kind: what it should hold, such as "GSAC model", for errors
+    :param advice: a sentence that says which file to pass, for errors
     :raises ValueError: the archive is damaged, or holds something else
     """
     if not archive.startswith(b"PK"):
@@ -49,7 +49,7 @@ def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str,
             raise ValueError(f"{name} is damaged: its SHA-256 is not the one that was written at its end.")
     elif not _ends_without_comment(archive):
         raise ValueError(
-            f"{name} is damaged: a zip file with a {kind} does not end like this. It may have been cut off."
+            f"{name} is damaged: it ends neither as a zip file without a comment nor with a digest. It may be cut off."
         )
     found = _members(archive, name)
     missing = sorted(set(members) - found)
@@ -59,12 +59,15 @@ def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str,
 
 
 def _members(archive: bytes, name: str | Path) -> set[str]:
-    """The names of all members, each of which has been read."""
+    """The names of all members, after reading each and comparing its CRC-32.
+
+    :raises ValueError: the archive or a member is damaged
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(archive)) as file:
             damaged = file.testzip()
             names = file.namelist()
-    except Exception as error:  # whatever a wrong byte in a directory leads to: zlib, struct and codecs have their own
+    except Exception as error:  # a wrong byte in the directory may raise errors of zlib, struct, codecs and others
         raise ValueError(f"{name} is damaged: {error}.") from None
     if damaged is not None:
         raise ValueError(f"{name} is damaged: {damaged} in it has another CRC-32 than was written.")

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Writes files atomically and finds existing ones."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from io import BufferedWriter
 from pathlib import Path
 
 UNFINISHED = ".part"
+"""The suffix of a file that is being written."""
 
 
 def remove_unfinished(path: str | os.PathLike[str]) -> None:
-    """Removes what processes that were killed while writing ``path`` have left beside it."""
+    """Removes the unfinished files of processes that were killed while they wrote ``path``."""
     path = Path(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*{UNFINISHED}"):
         left.unlink(missing_ok=True)
@@ -21,10 +22,10 @@ def remove_unfinished(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
-    """A file that appears under ``path`` when the block ends well; until then, what was there before stays.
+    """Opens a file that replaces ``path`` when the block ends without an error; until then the old file stays.
 
-    It is written beside its place, forced to the disk and renamed, so that a killed process leaves the old file or the
-    new one. Missing folders are made.
+    It is written under another name in the same folder, forced to the disk and renamed. A process that is killed leaves
+    the old file or the new one. Missing folders are made.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,9 +42,9 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BufferedWriter]:
 
 
 def existing_file(path: str | os.PathLike[str], suffix: str) -> Path:
-    """The file that ``path`` names, with or without its suffix.
+    """Finds the file ``path``, or ``path`` with the suffix appended.
 
-    :raises FileNotFoundError: there is none
+    :raises FileNotFoundError: there is neither
     :raises ValueError: it is a folder
     """
     path = Path(path)

@@ -1,18 +1,17 @@
-"""The policy as an ONNX file, which acts without PyTorch and without this package.
+"""Exports a policy to ONNX, to act without PyTorch and without this package.
 
-The graph takes observations as the environment gives them and returns the environment's own integers. Its inputs, each
-with a batch in front, of any size:
+The graph takes the environment's observations and returns its integer actions. Its inputs, for any batch size B:
 
-- ``observation``, or ``observation.KEY`` for each key of a dictionary: of the space's shape and type; images as they are,
-  scaled and brought into PyTorch's order inside the graph;
-- ``mask``, if it was exported with masks: bool [B, D], True where a class may be chosen, with the columns group after
-  group as everywhere in this package. Each group needs a True;
-- ``noise``, if it samples: float32 [B, D], standard exponential variates, fresh ones for each call, such as
-  ``numpy.random.default_rng().standard_exponential((B, D), dtype=numpy.float32)``. Adding minus its logarithm, which is
-  Gumbel noise, makes the greatest logit an exact sample of the policy.
+- ``observation``, or ``observation.KEY`` for each key of a dictionary: [B, ...] with the space's shape and type. Images
+  are passed as they are; the graph scales them and moves the channels to the front;
+- ``mask``, if exported with masks: bool [B, D], True where a class may be chosen, group after group. Each group needs a
+  True;
+- ``noise``, if exported to sample: float32 [B, D], standard exponential variates, drawn anew for each call, such as
+  ``numpy.random.default_rng().standard_exponential((B, D), dtype=numpy.float32)``. Minus their logarithm is Gumbel noise,
+  and the greatest logit with Gumbel noise is an exact sample of the policy.
 
-The output ``action`` is [B] for ``Discrete`` and [B, G] for several choices. The running statistics of ``VecNormalize``
-belong to the environment and are not in the graph: normalise the observations as it does, with ``normalize_obs()``.
+The output ``action`` is [B] for ``Discrete`` and [B, G] for several groups. The running statistics of ``VecNormalize``
+belong to the environment and are not in the graph: normalise observations by its ``normalize_obs()``.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ def export_onnx(
 ) -> None:
     """Writes the policy to an ONNX file, whole or not at all.
 
-    What it was made from stands in the file's metadata: ``gsac``, the version; ``actions``, ``"deterministic"`` or
-    ``"stochastic"``; both spaces as JSON. Where the model has no environment, images are expected in the order of its
-    own observation space, channels first.
+    The file's metadata are ``gsac``, the version; ``actions``, ``"deterministic"`` or ``"stochastic"``; and both spaces as
+    JSON. If the model has no environment, the graph expects images with channels first, as in its observation space.
 
     :param model: a :class:`gsac.GSAC`
-    :param stochastic: sample by a noise that the caller draws; otherwise take the mode
-    :param masks: take a mask of the allowed classes
+    :param path: of the file
+    :param stochastic: sample, with an input ``noise``; otherwise take the mode
+    :param masks: with an input ``mask`` of the allowed classes
     :raises ValueError: another kind of model
     :raises ImportError: onnx or onnxscript is not installed
     """
@@ -60,7 +59,7 @@ def export_onnx(
         raise ValueError(f"The policy of {type(model).__name__} cannot be exported: pass a model of GSAC.")
     try:
         import onnx
-        import onnxscript  # noqa: F401  # torch.onnx asks for it later, in many lines
+        import onnxscript  # noqa: F401  # without it torch.onnx fails later with a long message
     except ImportError as error:
         raise ImportError(f'ONNX files need more packages ({error}). Write: pip install "gsac[onnx]"') from None
 
@@ -69,7 +68,9 @@ def export_onnx(
     space = _given_observation_space(model)
     graph = _Graph(actor, space, stochastic, masks)
     examples = graph.examples()
-    graph(*examples.values())  # tables that are made once must be made of numbers, not of the exporter's symbols
+    graph(
+        *examples.values()
+    )  # fills the caches of constant tensors with real tensors, not the exporter's symbolic ones
     with _quiet():
         program = torch.onnx.export(
             graph,
@@ -95,9 +96,9 @@ def export_onnx(
 
 
 class _Graph(nn.Module):
-    """Observations, mask and noise, in this order -> the environment's integers.
+    """Maps observations, mask and noise, in this order, to the environment's integer actions.
 
-    :param space: of the observations as they come
+    :param space: of the observations, before SB3 moves channels
     """
 
     def __init__(self, actor: Actor, space: spaces.Space[Any], stochastic: bool, masks: bool) -> None:
@@ -114,7 +115,7 @@ class _Graph(nn.Module):
         ]
 
     def examples(self) -> dict[str, Tensor]:
-        """Inputs by their names, with a batch of two, since a batch of one would be taken for a constant."""
+        """Example inputs by name, with B = 2, since the exporter would take B = 1 for a constant."""
         inputs = {
             f"observation.{key}" if key else "observation": torch.as_tensor(np.zeros((2, *part.shape), part.dtype))
             for key, part in self.parts.items()
@@ -140,7 +141,7 @@ class _Graph(nn.Module):
 
 
 def _given_observation_space(model: BaseAlgorithm) -> spaces.Space[Any]:
-    """That of the environment below SB3's reordering of images, which nobody calls for the exported policy."""
+    """The observation space of the environment before SB3's VecTransposeImage, which the exported policy does without."""
     env: Any = model.get_env()
     while isinstance(env, VecEnvWrapper):
         if isinstance(env, VecTransposeImage):
@@ -150,13 +151,13 @@ def _given_observation_space(model: BaseAlgorithm) -> spaces.Space[Any]:
 
 
 def _uncompiled(module: Any) -> Any:
-    """The module below ``torch.compile``, or the module itself."""
+    """The module that ``torch.compile`` wraps, or the module itself."""
     return getattr(module, "_orig_mod", module)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's progress, and its warnings about packages that the policy does not need."""
+    """Hides the exporter's log and its warnings about packages that the policy does not need."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,7 +1,8 @@
-"""Constructor arguments as JSON and back: plain values, and by their names the classes that everybody has.
+"""Converts constructor arguments to JSON and back: plain values, and schedules, estimators and known classes by name.
 
-A schedule, an estimator or a class becomes a dictionary with one key in colons, such as ``{":schedule:": "cosine", ...}``;
-nothing but the tables of this module is looked up when it is read. A function or class of the user's own has no such form.
+A schedule, an estimator or a class becomes a dictionary with a key in colons, such as ``{":schedule:": "cosine", ...}``.
+Names are looked up in :data:`TABLES` only, so reading runs no code of the file. Functions and classes of the user have no
+such form.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ TABLES: dict[str, dict[str, Any]] = {
     ":schedule:": dict(SCHEDULES),
     ":estimator:": dict(ESTIMATORS),
 }
-"""What has a name in a file; of schedules and estimators that have settings, the values of these stand beside it."""
+"""Key in the file -> name -> object. The settings of schedules and estimators are further keys of the dictionary."""
 
 
 def to_json(value: Any) -> Any:
-    """What :func:`from_json` makes the same value of.
+    """Converts a value to JSON that :func:`from_json` converts back.
 
-    :raises TypeError: there is no such form
+    :raises TypeError: the value has no such form
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -78,9 +79,9 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(data: Any) -> Any:
-    """The value that :func:`to_json` described.
+    """Makes the value that :func:`to_json` described.
 
-    :raises ValueError: nothing is described, or nothing that this version knows
+    :raises ValueError: a name or setting that this version does not know
     """
     if isinstance(data, list):
         return [from_json(part) for part in data]
@@ -93,7 +94,7 @@ def from_json(data: Any) -> Any:
         return tuple(from_json(data[TUPLE]))
     table, name = special[0], data[special[0]]
     if name not in TABLES.get(table, {}):
-        raise ValueError(f"{name!r} is not among the known of {table!r}.")
+        raise ValueError(f"{name!r} is not a known name of {table!r}.")
     named = TABLES[table][name]
     settings = {key: from_json(part) for key, part in data.items() if key != table}
     if not settings:

@@ -1,13 +1,13 @@
-"""Models as files without code: one safetensors file each, with the configuration as JSON in its metadata.
+"""Saves and loads models without running code: a safetensors file with the configuration as JSON in its metadata.
 
-Why one file: weights and the configuration that they fit cannot be separated or mixed up, and it is replaced whole or not
-at all. Why safetensors (https://github.com/huggingface/safetensors): its reader interprets nothing but names, types and
-shapes, and any program with it reads the weights. The metadata are strings: ``gsac`` is the configuration, ``sha256`` the
-digest of the whole file with zeros in the digest's place. A digest tells accidents, not intentions; but whoever made the
-file, no code of theirs is run.
+One file, so that weights and configuration cannot be separated, and both are replaced at once or not at all.
+safetensors (https://github.com/huggingface/safetensors), since it reads only names, types, shapes and numbers, and many
+programs read it. Its metadata are strings: ``gsac`` is the configuration, ``sha256`` the digest of the whole file with
+zeros in the digest's place. The digest detects damage. It does not prove who made the file; but no file can make
+``from_weights()`` run code.
 
 The tensors are the policy's (``policy.actor...``, ``policy.critic...``, ``policy.critic_target...``) and the entropy
-coefficient. The optimisers' state and the replay buffer are not kept: training goes on with new ones.
+coefficient. The optimisers' state and the replay buffer are not saved: further training starts with new ones.
 """
 
 from __future__ import annotations
@@ -40,14 +40,16 @@ NO_DIGEST = "0" * 64
 
 @dataclass(frozen=True)
 class Weights:
-    """What a file holds.
+    """The contents of a file.
 
     :param path: of the file, for errors
-    :param algorithm: the name of the class
-    :param policy: its name, None if it is the user's own class
-    :param arguments: of the constructor, those of policy_kwargs and its like entry by entry
-    :param to_pass: arguments that have no form in JSON, as they looked; an entry of policy_kwargs has a dot in its name
-    :param counters: attributes of the model that count
+    :param algorithm: name of the algorithm's class
+    :param policy: name of the policy, such as ``"MlpPolicy"``; None if it is the user's own class
+    :param arguments: of the constructor, without entries that have no form in JSON
+    :param to_pass: arguments that have no form in JSON and must be passed again: name -> how the value looked. A dot in
+        the name stands for an entry, as in ``"policy_kwargs.activation_fn"``
+    :param counters: ``num_timesteps`` and ``_n_updates`` of the model
+    :param tensors: by the names of :func:`tensors_of`
     """
 
     path: Path
@@ -62,7 +64,7 @@ class Weights:
 
 
 def write_weights(path: str | os.PathLike[str], model: BaseAlgorithm, arguments: dict[str, Any]) -> None:
-    """Writes the model, whole or not at all; without a suffix in ``path``, ``.safetensors`` is added.
+    """Writes the model, whole or not at all. A ``path`` without a suffix gets ``.safetensors``.
 
     :param arguments: of the constructor
     :raises ValueError: a space that has no form in JSON
@@ -82,7 +84,7 @@ def write_weights(path: str | os.PathLike[str], model: BaseAlgorithm, arguments:
         "to_pass": to_pass,
         "counters": {"num_timesteps": int(model.num_timesteps), "_n_updates": int(model._n_updates)},
     }
-    # Copies, as a shared extractor stands under two names and safetensors keeps no aliases.
+    # Copies, as safetensors refuses two names for one tensor, and a shared extractor has two.
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors_of(model).items()}
     metadata = {"gsac": json.dumps(configuration, allow_nan=False), "sha256": NO_DIGEST}
     whole = tensors_to_bytes(tensors, metadata)
@@ -92,9 +94,9 @@ def write_weights(path: str | os.PathLike[str], model: BaseAlgorithm, arguments:
 
 
 def read_weights(path: str | os.PathLike[str]) -> Weights:
-    """What a file holds, once it is known to be whole. No code in it is run.
+    """Reads a file after checking its digest. No code in it is run.
 
-    :raises ValueError: the file is damaged, of a newer format, or something else
+    :raises ValueError: the file is damaged, has a newer format, or is no file of :func:`write_weights`
     :raises FileNotFoundError: there is no such file
     """
     path = existing_file(path, SUFFIX)
@@ -129,14 +131,14 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
 def complete_arguments(
     weights: Weights, kind: type[BaseAlgorithm], known: Collection[str], saved: Collection[str], given: dict[str, Any]
 ) -> dict[str, Any]:
-    """The constructor's arguments, ``policy`` among them: those of the file, with the given ones in their place.
+    """Merges the file's arguments, ``policy`` among them, with the given ones, which replace them.
 
-    Of ``policy_kwargs`` and its like, only the entries that are given are replaced.
+    Dictionaries such as ``policy_kwargs`` are merged entry by entry.
 
     :param known: the constructor's arguments
     :param saved: those of them that a file may hold
-    :raises ValueError: a model of another algorithm or with arguments of another class, or an argument that the file
-        cannot hold is not given
+    :raises ValueError: the file holds a model of another algorithm, an argument that the class does not have, or lacks
+        an argument that is not given
     :raises TypeError: the constructor has no such argument
     """
     if weights.algorithm != _algorithm(kind):
@@ -158,7 +160,7 @@ def complete_arguments(
         example = f"{first[0]}={{{first[1]!r}: ...}}" if len(first) > 1 else f"{first[0]}=..."
         were = ", ".join(f"{name} (was {weights.to_pass[name]})" for name in missing)
         raise ValueError(
-            f"{weights.path} was saved with what is no plain data: {were}. Pass it again, as in "
+            f"{weights.path} lacks arguments that are no plain data: {were}. Pass them again, as in "
             f"{kind.__name__}.from_weights(path, {example})."
         )
     stored = {"policy": weights.policy} | weights.arguments
@@ -170,10 +172,10 @@ def complete_arguments(
 
 
 def put_back(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ()) -> None:
-    """Gives the model the file's tensors and counters.
+    """Copies the file's tensors and counters into the model.
 
-    :param keep: names of tensors that stay as the model has them, whether it or the file has them or not
-    :raises ValueError: names, shapes or types of the tensors are not the model's; the model then stays as it is
+    :param keep: names of tensors to leave as they are in the model
+    :raises ValueError: the file's tensors differ from the model's in names, shapes or types; the model stays as it is
     """
     targets = {name: tensor for name, tensor in tensors_of(model).items() if name not in keep}
     differences = [f"{name} is missing" for name in targets.keys() - weights.tensors.keys()]
@@ -196,16 +198,16 @@ def put_back(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ())
 
 
 def tensors_of(model: BaseAlgorithm) -> dict[str, Tensor]:
-    """The policy's tensors and the entropy coefficient, by name; not copies."""
+    """The policy's tensors and the entropy coefficient by name, not copied."""
     policy: Any = getattr(model.policy, "_orig_mod", model.policy)  # of a compiled one
     variables = {name: reduce(getattr, name.split("."), model) for name in model._get_torch_save_params()[1]}
     return {f"policy.{name}": tensor for name, tensor in policy.state_dict().items()} | variables
 
 
 def _metadata(path: Path, whole: bytes) -> dict[str, str]:
-    """The strings beside the tensors.
+    """The metadata of a safetensors file.
 
-    :raises ValueError: the file is not of this package
+    :raises ValueError: the file is not a safetensors file of this package
     """
     size = int.from_bytes(whole[:8], "little")
     try:
@@ -221,7 +223,7 @@ def _metadata(path: Path, whole: bytes) -> dict[str, str]:
 
 
 def _plain(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arguments as JSON, and how those look that have no form in it."""
+    """The arguments as JSON, and a description of those that have no form in it."""
     plain: dict[str, Any] = {}
     to_pass: dict[str, str] = {}
     for name, value in arguments.items():
@@ -252,5 +254,5 @@ def _is_given(name: str, given: dict[str, Any]) -> bool:
 
 
 def _algorithm(kind: type[BaseAlgorithm]) -> str:
-    """The name of this package's class, also of a user's subclass of it."""
+    """The name of this package's class; of a user's subclass, that of the class it derives from."""
     return next(base.__name__ for base in kind.__mro__ if base.__module__.startswith("gsac."))

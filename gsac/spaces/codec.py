@@ -87,7 +87,7 @@ class ActionCodec:
             came = " and ".join(str(shape) for shape in sorted(shapes))
             raise ValueError(
                 f"{name} has the shape {came}, and {self.groups.flat_size} entries are needed, True where an action is "
-                f"allowed: a class each for choices among {list(self.groups.sizes)}."
+                f"allowed: one for each class of choices among {list(self.groups.sizes)}."
             )
         stacked = np.stack(masks)
         if not np.isin(stacked, (0, 1)).all():

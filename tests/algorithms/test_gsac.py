@@ -17,7 +17,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecNormalize
 
 from gsac import ESTIMATORS, GSAC, Cosine, DeviceReplayBuffer, Mixed
-from gsac.algorithms.parsing import TRIED_AT
+from gsac.schedules import CHECKED_AT
 
 ACTION_SPACES = [
     spaces.Discrete(3),
@@ -349,7 +349,7 @@ def test_a_schedule_within_the_estimator_follows_the_run_and_is_logged():
 
 
 def test_a_schedule_that_falls_below_zero_on_the_way_stops_with_its_name():
-    model = GSAC("MlpPolicy", "CartPole-v1", temperature=lambda p: 1.0 if p in TRIED_AT else -1.0, **QUICK)
+    model = GSAC("MlpPolicy", "CartPole-v1", temperature=lambda p: 1.0 if p in CHECKED_AT else -1.0, **QUICK)
     with pytest.raises(ValueError, match=r"temperature=.* became -1.0 after 0 updates"):
         model.learn(60)
 

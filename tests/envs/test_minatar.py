@@ -41,7 +41,7 @@ def make(game, **kwargs):
 
 
 def episodes(env, seed, n_steps=300):
-    """What happens after a reset with this seed, by a fixed series of actions."""
+    """The transitions after a reset with this seed, by a fixed series of actions."""
     actions = np.random.default_rng(5).integers(env.action_space.n, size=n_steps)
     observation, _ = env.reset(seed=seed)
     seen = [(observation, 0.0, False)]
@@ -89,7 +89,7 @@ def test_both_checkers_pass(game):
 
 
 @pytest.mark.parametrize("game", GAMES)
-def test_a_seed_decides_everything_whatever_was_before(game):
+def test_after_a_seed_episodes_do_not_depend_on_those_before(game):
     new = episodes(make(game), seed=3)
     assert len({observation.tobytes() for observation, *_ in new}) > 50
     for before in range(5):  # actions that could be repeated in the first step

@@ -75,7 +75,7 @@ def test_the_widest_box_does_not_overflow():
     assert values.tolist() == [-widest, 0, widest]
 
 
-def test_the_pendulum_takes_what_the_classes_stand_for():
+def test_the_pendulum_gets_the_values_of_the_classes():
     env = DiscretizeAction(gymnasium.make("Pendulum-v1"), 5)
     assert env.action_space == spaces.MultiDiscrete([5])
     env.reset(seed=0)
@@ -136,7 +136,7 @@ def test_the_reverse_takes_the_nearest_class():
         (spaces.Box(0, 9, (2,), np.int64), 3, TypeError, "takes a Box of fractional numbers"),
     ],
 )
-def test_what_cannot_be_cut_is_refused(space, bins, error, words):
+def test_wrong_spaces_and_bins_are_refused(space, bins, error, words):
     with pytest.raises(error) as raised:
         DiscretizeAction(Echo(space), bins)
     assert words in str(raised.value)
@@ -230,14 +230,14 @@ def test_the_first_of_several_wrappers_is_innermost():
     ],
     ids=str,
 )
-def test_what_names_no_wrapper_is_refused_with_an_example(wrappers, words):
+def test_names_that_are_no_wrappers_are_refused_with_an_example(wrappers, words):
     with pytest.raises(ValueError, match="env_wrapper: ") as raised:
         wrap(gymnasium.make("Pendulum-v1"), wrappers)
     assert words in str(raised.value)
     assert "DiscretizeAction" in str(raised.value)
 
 
-def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return():
+def test_episodes_that_a_wrapper_truncates_are_reported_with_the_environments_own_return():
     cut = [
         {"gymnasium.wrappers.ClipReward": {"max_reward": -0.5}},
         {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 30}},
@@ -264,7 +264,7 @@ def test_episodes_that_a_wrapper_ends_are_told_with_the_environments_own_return(
 
 
 @pytest.mark.parametrize("limit", [None, {"gymnasium.wrappers.TimeLimit": {"max_episode_steps": 1_000}}])
-def test_an_episode_without_an_end_is_told_once(limit, monkeypatch):
+def test_a_warning_says_once_that_an_episode_may_not_end(limit, monkeypatch):
     monkeypatch.setattr(wrappers, "WARN_AFTER_STEPS", 30)
     env = make_envs("CliffWalking-v1", 1, 0, limit)
     env.reset()

@@ -91,7 +91,7 @@ def test_joint_probabilities_sum_to_one_and_match_log_prob():
     assert torch.allclose(probs.log(), policy.log_prob(actions), atol=1e-5)
 
 
-def test_wrong_shapes_say_what_is_needed():
+def test_errors_of_wrong_shapes_name_the_right_ones():
     with pytest.raises(ValueError, match=r"sizes=\[2, 3\].*5"):
         FactorisedCategorical(torch.zeros(1, 4), [2, 3])
     with pytest.raises(ValueError, match="5 columns"):
@@ -100,7 +100,7 @@ def test_wrong_shapes_say_what_is_needed():
         FactorisedCategorical(torch.zeros(1, 5), [2, 3], mask=torch.ones(1, 5))
 
 
-def test_a_gradient_is_there_whoever_asked_first():
+def test_cached_probabilities_have_a_gradient_if_first_computed_without():
     logits = torch.randn(2, 4, requires_grad=True)
     policy = FactorisedCategorical(logits, [4])
     with torch.no_grad():

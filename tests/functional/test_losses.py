@@ -54,7 +54,7 @@ def test_policy_gradient_is_the_advantage_times_the_scores_gradient_and_trains_n
 def test_the_range_of_values_by_hand():
     rewards, discounts = torch.tensor([1.0, -2.0, 20.0, -30.0, 0.0]), torch.tensor([0.9, 0.75, 0.0, 0.0, 0.99])
     least, greatest = losses.value_range(rewards, discounts)
-    assert (least.item(), greatest.item()) == (-30.0, 20.0)  # ends are worth what they are
+    assert (least.item(), greatest.item()) == (-30.0, 20.0)  # terminated transitions return their reward
     least, greatest = losses.value_range(rewards[:2], discounts[:2])
     assert (least.item(), pytest.approx(greatest.item())) == (-8.0, 10.0)
     _, greatest = losses.value_range(rewards[:2], discounts[:2], torch.tensor(0.5))

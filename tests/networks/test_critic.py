@@ -71,7 +71,7 @@ def test_many_actions_at_once_are_the_same_actions_one_by_one(head, net_arch):
 @pytest.mark.parametrize("net_arch", [(8, 6), ()])
 @pytest.mark.parametrize("sizes", [[2, 3], [3, 3], [4]])
 @pytest.mark.parametrize("at_once", [1, 2**22])
-def test_the_short_way_to_the_neighbours_gives_the_values_of_the_long_way(head, net_arch, sizes, at_once, monkeypatch):
+def test_neighbours_have_the_values_of_separate_evaluations(head, net_arch, sizes, at_once, monkeypatch):
     monkeypatch.setattr(heads, "MAX_ACTIVATIONS", at_once)
     groups = Groups(sizes)
     values = HEADS[head](4, groups, list(net_arch), nn.ReLU, 3, True)(torch.randn(5, 4))

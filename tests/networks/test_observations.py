@@ -21,7 +21,7 @@ SPACES = [
 
 @pytest.mark.parametrize("normalize_images", [True, False])
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_what_sb3_makes_of_observations(space, normalize_images):
+def test_the_same_as_sb3s_preprocessing(space, normalize_images):
     drawn = [space.sample() for _ in range(6)]
     if isinstance(space, spaces.Dict):
         observations = {key: torch.as_tensor(np.stack([each[key] for each in drawn])) for key in space.spaces}

@@ -67,7 +67,7 @@ def test_it_is_the_papers_network():
 @pytest.mark.parametrize(
     "space", [spaces.Box(0, 255, (4, 2, 10), np.uint8), spaces.Box(0, 1, (100,)), spaces.Discrete(4)], ids=str
 )
-def test_what_is_no_image_for_it_is_refused(space):
+def test_spaces_that_are_no_images_are_refused(space):
     with pytest.raises(ValueError, match=r"SmallCNN reads images.*at least 3x3.*use MlpPolicy"):
         SmallCNN(space)
 
@@ -102,7 +102,7 @@ def test_an_extractor_that_is_named_wins():
     assert extractors(policy(SPACE, Own)) == {FlattenExtractor}
 
 
-def test_where_nature_cnn_is_demanded_the_error_says_what_to_pass():
+def test_nature_cnn_for_small_images_is_refused_with_what_to_pass():
     with pytest.raises(ValueError, match=r"at least 36x36 pixels, and the observation space has 10x10.*gsac\.SmallCNN"):
         policy(SPACE, features_extractor_class=NatureCNN)
     both = spaces.Dict({"seen": SPACE, "felt": spaces.Box(0, 1, (2,))})

@@ -28,7 +28,7 @@ def give_gradients(parameters, step, without=()):
 
 
 def take_step(optimizer):
-    """Ours the lean way."""
+    """Ours by ``lean_step()``."""
     (optimizer.lean_step if isinstance(optimizer, FusedAdam) else optimizer.step)()
 
 
@@ -157,7 +157,7 @@ def test_copies_go_on_by_themselves(copied):
     assert_equal([(parameters, optimizer), optimizers[1]])
 
 
-def test_a_closure_is_asked_for_the_loss():
+def test_a_closure_is_called_for_the_loss():
     optimizers = both()
     for _ in range(5):
         losses = []

@@ -242,7 +242,7 @@ def test_rows_cost_nothing_before_they_are_used_and_the_last_of_many_are_reached
 
 
 class DeviceOnly(TorchDispatchMode):
-    """Refuses what would make a GPU wait for Python, and what copies to it; counts what it would have to run."""
+    """Refuses operations that would read from a GPU or copy to it; counts the others."""
 
     REFUSED = (
         "_local_scalar_dense",
@@ -318,8 +318,8 @@ def test_tensors_that_a_graph_would_have_captured_stay_the_same():
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("case", ["array", "stored once", "3-step"])
-def test_recorded_operations_see_what_was_added_since(case):
-    """As a CUDA graph: what ran once on these tensors runs again, and no Python."""
+def test_recorded_operations_sample_transitions_that_were_added_since(case):
+    """As with a CUDA graph, the recorded operations run again on the same tensors, without Python."""
     ours, theirs = (Source(make(kind, **CASES[case][1])) for kind in (DeviceReplayBuffer, CASES[case][0]))
     for source in (ours, theirs):
         source.add(2)
@@ -344,7 +344,7 @@ def test_recorded_operations_see_what_was_added_since(case):
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("added", [0, 1, 7, STEPS, 31])
 @pytest.mark.parametrize("case", ["array", "dictionary", "stored once", "3-step"])
-def test_pickling_keeps_what_is_used_and_goes_on_as_the_original(case, added):
+def test_pickling_saves_the_steps_in_use_and_the_copy_samples_as_the_original(case, added):
     buffer = make(n_envs=2, **CASES[case][1], size=STEPS)
     source = Source(buffer)
     source.add(added)
@@ -392,7 +392,7 @@ def test_the_storage_can_be_changed_from_outside_as_sb3_and_checkpoints_do():
     assert samples.rewards.item() == buffer.rewards[7, 0]
     ends = filled(make(handle_timeout_termination=False), 8)
     ends.timeouts[7] = 1.0
-    assert filled(ends, STEPS).timeouts.sum() == 0  # what comes in its place was not cut off
+    assert filled(ends, STEPS).timeouts.sum() == 0  # the transition that overwrites it was not truncated
     once = filled(make(n_envs=2, **ONCE), 8)
     once.dones[7] = True
     assert once._get_samples(torch.tensor([14, 15])).dones.tolist() == [[1], [1]]
@@ -409,7 +409,7 @@ def test_the_bytes_are_those_of_the_tensors(kwargs, n_envs):
     )
 
 
-def test_what_does_not_fit_is_refused_with_numbers_before_anything_is_allocated(monkeypatch):
+def test_a_buffer_that_does_not_fit_is_refused_with_its_size_before_memory_is_allocated(monkeypatch):
     room, action = spaces.Box(-1, 1, (4,)), spaces.Discrete(2)
     buffer = DeviceReplayBuffer(1000, room, action, device="cpu")
     monkeypatch.setattr(replay_memory, "free_bytes", lambda device: 10_000)
@@ -438,7 +438,7 @@ def test_what_does_not_fit_is_refused_with_numbers_before_anything_is_allocated(
     ],
     ids=str,
 )
-def test_what_is_refused(kwargs, error, message):
+def test_wrong_arguments_are_refused(kwargs, error, message):
     with pytest.raises(error, match=message):
         make(**kwargs)
 

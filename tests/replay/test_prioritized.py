@@ -208,7 +208,11 @@ def test_beta_starts_where_its_schedule_does(given, start):
         ({"alpha": "high"}, TypeError, "alpha='high' is not a number"),
         ({"alpha": True}, TypeError, "alpha=True is not a number"),
         ({"beta": 1.1}, ValueError, r"beta=1.1 is out of range: .* such as beta='linear:0.4:1'"),
-        ({"beta": "linear:0.4:1.5"}, ValueError, "beta=1.5 is out of range"),
+        (
+            {"beta": "linear:0.4:1.5"},
+            ValueError,
+            "beta='linear:0.4:1.5', 1.005 with 45% of its progress left, is out of range",
+        ),
         ({"beta": "lin:0.4:1"}, ValueError, "beta='lin:0.4:1' is not a schedule"),
         ({"beta": None}, TypeError, "beta=None is not a number or a schedule"),
         ({"epsilon": 0.0}, ValueError, "epsilon=0.0 is out of range: pass a number above 0"),
@@ -224,7 +228,7 @@ def test_beta_starts_where_its_schedule_does(given, start):
     ],
     ids=str,
 )
-def test_what_is_refused(arguments, error, message):
+def test_wrong_arguments_are_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         make(**arguments)
 

@@ -132,7 +132,7 @@ def test_zip_files_are_read_by_sb3_and_from_streams(tmp_path):
 
 
 def foreign(folder):
-    """Files that hold something else, and what the error says of each in a zip's and in the other format's place."""
+    """Files that hold something else, with the error of each if it is loaded as a zip file and as a safetensors file."""
     folder.mkdir(exist_ok=True)
     files = {
         "empty": b"",

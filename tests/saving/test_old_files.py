@@ -34,7 +34,7 @@ def expected(folder):
 
 @pytest.fixture(autouse=True)
 def silence():
-    """Whoever loads an old file cannot change it, and is not to be warned of anything in it."""
+    """Makes every warning an error: users cannot change what stands in an old file."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
@@ -96,4 +96,5 @@ def test_a_checkpoint_goes_on_in_the_middle_of_its_episode(folder, expected):
     assert len(model.get_env().get_attr("rewards")[0]) == 10  # of the second episode
     model.learn(40, reset_num_timesteps=False)
     assert model.num_timesteps == 90
+    assert model.replay_buffer.actions[:40, 0, 0].tolist() == then["next_actions"]  # with the noise and epsilon of then
     assert len(model.ep_info_buffer) == 2

@@ -156,7 +156,7 @@ def test_masked_classes_are_never_chosen(action_space, stochastic, tmp_path):
     assert not np.array_equal(actions, free)
 
 
-def test_the_file_says_what_it_is(tmp_path):
+def test_the_metadata_describe_the_policy(tmp_path):
     model = GSAC("CnnPolicy", Images(), **QUICK)
     export_onnx(model, tmp_path / "policy.onnx", stochastic=True)
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "policy.onnx").metadata_props}
@@ -181,7 +181,7 @@ def test_exporting_leaves_the_model_as_it_was_and_a_failed_export_the_older_file
     assert [path.name for path in tmp_path.iterdir()] == ["policy.onnx"]
 
 
-def test_the_command_writes_both_files_and_what_it_wrote_acts_and_is_evaluated(tmp_path, capsys):
+def test_the_command_writes_both_files_and_they_act_and_are_evaluated(tmp_path, capsys):
     model = GSAC("MlpPolicy", "CartPole-v1", **QUICK)
     model.save(tmp_path / "model.zip")
     files = ["--onnx", str(tmp_path / "a.onnx"), "--weights", str(tmp_path / "a.safetensors")]

@@ -168,7 +168,7 @@ def test_every_argument_comes_back(tmp_path):
     assert (fixed.ent_coef, fixed.ent_coef_tensor.item(), fixed.estimator) == (0.25, 0.25, straight_through)
 
 
-def test_what_is_no_plain_data_is_asked_for_when_the_model_is_loaded(tmp_path):
+def test_arguments_that_are_no_plain_data_must_be_passed_when_loading(tmp_path):
     kwargs = {"net_arch": [4], "features_extractor_class": OwnExtractor}
     model = GSAC(OwnPolicy, "CartPole-v1", **QUICK, estimator=own_estimator, policy_kwargs=kwargs)
     model.save_weights(tmp_path / "model")
@@ -272,7 +272,7 @@ def rewritten(path, change):
     [
         (lambda file: file.update(format=2), "has format 2, and this version reads 1"),
         (lambda file: file.pop("arguments"), "lacks 'arguments'"),
-        (lambda file: file["arguments"].update(estimator={":os:": "system"}), "'system' is not among"),
+        (lambda file: file["arguments"].update(estimator={":os:": "system"}), "'system' is not a known name"),
         (lambda file: file["arguments"].update(tensorboard_log="/etc"), "has the argument 'tensorboard_log'"),
         (lambda file: file["arguments"].update(estimator={":torch.nn:": "Tanh", "a": 1}), "no settings"),
         (lambda file: file.update(action_space={"space": "Text"}), "describes no space|can be read"),

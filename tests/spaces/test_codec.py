@@ -42,11 +42,11 @@ def test_by_hand():
         (spaces.MultiBinary([2, 3]), r"MultiBinary\(6\)"),
     ],
 )
-def test_two_dimensions_say_what_to_do(space, advice):
+def test_spaces_of_two_dimensions_are_refused_with_a_wrapper_to_use(space, advice):
     with pytest.raises(ValueError, match=rf"TransformAction.*{advice}"):
         ActionCodec(space)
 
 
-def test_a_size_in_a_list_is_told_from_two_dimensions():
+def test_a_size_in_a_list_is_refused_with_the_number_to_write():
     with pytest.raises(ValueError, match=r"has its size in a list.*write MultiBinary\(3\)"):
         ActionCodec(spaces.MultiBinary([3]))
