@@ -22,7 +22,7 @@ from sb3_contrib import QRDQN
 from sb3_soft import SDSAC
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
-from studies import changes, varied
+from studies import PLAIN, changes, varied
 from torch import nn
 
 from gsac.algorithms.arguments import check_choice, parameters, upgraded
@@ -50,15 +50,6 @@ CLASSES = {
     "PrioritizedReplayBuffer": PrioritizedReplayBuffer,
 }
 """Classes that settings refer to by name, so that settings can be written as JSON."""
-
-PLAIN: dict[str, Any] = {
-    "noise_duration": 1,
-    "epsilon": 0,
-    "target": "mean",
-    "target_entropy": "auto_0.3",
-}
-"""GSAC as it was before these arguments had other defaults: exploration by samples of the policy alone, a steady target entropy,
-and targets at the mean over actions. Estimators and replay buffers are compared with it."""
 
 BEFORE = PLAIN | {"bound_targets": False}
 """GSAC as it was before it had these arguments, which the oldest results do not name."""

@@ -24,7 +24,6 @@ import numpy as np
 import studies
 import timing
 import torch
-from arena import PLAIN
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
@@ -166,7 +165,7 @@ def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, 
         buffer_size=20_000,
         replay_buffer_class=kind,
         replay_buffer_kwargs=settings,
-        **PLAIN | arguments,
+        **studies.PLAIN | arguments,
     )
 
 

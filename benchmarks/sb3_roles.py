@@ -31,11 +31,11 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from arena import PLAIN
 from gymnasium import spaces
 from sb3_suite import reason_not_to_run
 from stable_baselines3.common.envs import IdentityEnv
 from stable_baselines3.common.vec_env import SubprocVecEnv
+from studies import PLAIN
 
 from gsac import GSAC
 

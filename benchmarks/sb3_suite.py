@@ -4,9 +4,10 @@
     python benchmarks/sb3_suite.py --sdist stable_baselines3-2.9.2.tar.gz --sdist sb3_contrib-2.9.2.tar.gz --only test_her
 
 The tests are part of both source distributions. pip downloads them into a temporary folder, unless ``--sdist`` names the
-files, and pytest runs them there, file by file; :mod:`sb3_roles` says what is put in whose place. A case that one of the
-four occurs in passes, or ``sb3_not_applicable.yml`` gives the reason why it says nothing about GSAC; anything else fails the
-command, as does a reason that no case needs any more. Cases that SB3 skips without a GPU count as not applicable there. Writes ``results/sb3_suite.json``.
+files, and pytest runs them there, file by file; :mod:`sb3_roles` says which class replaces which. Each case that is about
+one of the four must pass, or ``sb3_not_applicable.yml`` gives the reason why it does not apply to GSAC; otherwise the command
+fails, also if a reason there fits no case. Cases that SB3 skips without a GPU count as not applicable. Writes
+``results/sb3_suite.json``.
 """
 
 from __future__ import annotations

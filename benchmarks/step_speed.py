@@ -24,7 +24,6 @@ import numpy as np
 import studies
 import timing
 import torch
-from arena import PLAIN
 from gymnasium import spaces
 from gymnasium.envs.classic_control import CartPoleEnv
 from problems import Match
@@ -34,7 +33,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from studies import RESULTS, command_line, table
+from studies import PLAIN, RESULTS, command_line, table
 
 from gsac import GSAC
 

@@ -16,6 +16,15 @@ RESULTS = Path(__file__).parent / "results"
 FIRST_TUNING_SEED = 100
 """Seeds from here up are for tuning, those below for reporting."""
 
+PLAIN: dict[str, Any] = {
+    "noise_duration": 1,
+    "epsilon": 0,
+    "target": "mean",
+    "target_entropy": "auto_0.3",
+}
+"""GSAC as it was before these arguments had other defaults: exploration by samples of the policy alone, a steady target entropy,
+and targets at the mean over actions. Estimators and replay buffers are compared with it."""
+
 
 def command_line(description: str | None) -> argparse.ArgumentParser:
     """Makes a parser of arguments whose help shows a module's docstring unchanged."""
