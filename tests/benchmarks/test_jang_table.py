@@ -7,7 +7,7 @@ from itertools import product
 import jang_table
 import pytest
 import torch
-from stochastic_networks import Asked, StochasticNetwork, slope_annealed
+from stochastic_networks import RecordingValue, StochasticNetwork, slope_annealed
 from torch import nn
 from torch.nn import functional as F
 
@@ -148,7 +148,7 @@ def test_a_step_adds_to_each_gradient_once_and_reaches_all():
 @pytest.mark.parametrize("name", [*HARD, "gumbel_softmax"])
 def test_what_follows_learns_at_one_sample_of_the_policy(name):
     policy = FactorisedCategorical(torch.tensor([[9.0, -9, -9, -9, 9]]).repeat(8, 1).requires_grad_(), SIZES)
-    q = Asked(lambda action: action.sum(-1), policy.groups)
+    q = RecordingValue(lambda action: action.sum(-1), policy.groups)
     estimator(name)(policy, q, torch.tensor(0.3))
     assert torch.allclose(q.sample, torch.tensor([1.0, 0, 0, 0, 1]).repeat(8, 1), atol=1e-3)
     assert not q.sample.requires_grad
