@@ -17,7 +17,7 @@ import tyro
 
 from gsac.algorithms.arguments import Argument, described, parameters
 from gsac.envs.wrappers import EXAMPLE
-from gsac.experiments import run as experiment
+from gsac.experiments.models import ALGORITHMS
 
 CHECKPOINTS = "Steps between checkpoints, which hold the replay buffer as far as it is filled; 0 for none."
 
@@ -55,7 +55,7 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
 
     :param defaults: values by field, such as a preset's, in the place of the constructor's defaults
     """
-    algorithm = experiment.ALGORITHMS[algo]
+    algorithm = ALGORITHMS[algo]
     docs = _parameter_docs(getdoc(algorithm) or "")
     own: list[Any] = [
         (
@@ -65,7 +65,7 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
                 tyro.conf.arg(metavar="ENV", help="A Gymnasium environment, such as CartPole-v1."),
             ],
         ),
-        ("algo", _flag(Literal[tuple(experiment.ALGORITHMS)], "The algorithm."), field(default=algo)),
+        ("algo", _flag(Literal[tuple(ALGORITHMS)], "The algorithm."), field(default=algo)),
         ("total_timesteps", _flag(int, "Steps in the environment."), field(default=20_000)),
         ("seed", _flag(int | None, "Of everything random; drawn and noted if not given."), field(default=None)),
         ("logdir", _flag(Path | None, "The run's folder; logs/ENV/ALGO_N if not given."), field(default=None)),

@@ -16,11 +16,14 @@ import tyro
 
 from gsac.algorithms.arguments import names
 from gsac.cli.flags import JSON, train_command
-from gsac.experiments import compare
-from gsac.experiments import run as experiment
+from gsac.experiments import compare, models
+from gsac.experiments.environments import reward_threshold
+from gsac.experiments.evaluation import Evaluation, evaluate_model
 from gsac.experiments.presets import Preset, preset
 from gsac.experiments.processes import available_cores
+from gsac.experiments.run import CHECKPOINT, RunConfig, TrainingRun, new_run, stopped_run
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import run_missing
 from gsac.saving.files import atomic_write
 from gsac.saving.onnx_export import export_onnx
 from gsac.saving.weights import SUFFIX
@@ -126,10 +129,10 @@ def run_train(command: Any) -> None:
     """``gsac train``"""
     if isinstance(command, Resume):
         try:
-            prepared = experiment.prepare_to_go_on(command.resume, command.device)
+            run = stopped_run(command.resume, command.device)
         except (ValueError, FileNotFoundError) as error:
             fail(str(error))
-        train(prepared, command.progress_bar)
+        train(run, command.progress_bar)
         return
     for name in ("total_timesteps", "n_envs", "eval_episodes"):
         at_least_1(name, getattr(command, name))
@@ -138,8 +141,8 @@ def run_train(command: Any) -> None:
     if checkpoint_every < 0:
         fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
     settings = preset(command.env) if command.preset else None
-    accepted = names(experiment.ALGORITHMS[command.algo], lambda argument: argument.flag)
-    run = experiment.Run(
+    accepted = names(models.ALGORITHMS[command.algo], lambda argument: argument.flag)
+    config = RunConfig(
         algo=command.algo,
         env=command.env,
         total_timesteps=command.total_timesteps,
@@ -155,26 +158,26 @@ def run_train(command: Any) -> None:
         preset=settings.name if settings is not None else None,
     )
     try:
-        prepared = experiment.prepare(run)
-    except experiment.REFUSALS as error:
+        run = new_run(config)
+    except models.CONSTRUCTOR_ERRORS as error:
         fail(str(error))
     if settings is not None:
-        print(f"gsac: {settings.told(vars(command))}", flush=True)
-    train(prepared, command.progress_bar)
+        print(f"gsac: {settings.summary(vars(command))}", flush=True)
+    train(run, command.progress_bar)
 
 
-def train(prepared: experiment.Prepared, progress_bar: bool) -> None:
+def train(run: TrainingRun, progress_bar: bool) -> None:
     """Trains and says what came out."""
-    folder = prepared.folder
+    folder = run.folder
     try:
-        evaluation = prepared.train(progress_bar)
+        evaluation = run.train(progress_bar)
     except KeyboardInterrupt:
         print(f"gsac: stopped; the model as it was is in {folder}", file=sys.stderr)
-        if (folder / experiment.CHECKPOINT).exists():
+        if (folder / CHECKPOINT).exists():
             print(f"gsac: to go on from its last checkpoint: gsac train --resume {folder}", file=sys.stderr)
         raise SystemExit(130) from None
     print(f"To watch it: tensorboard --logdir {folder}. To use it: gsac evaluate {folder}")
-    report(prepared.run.env, evaluation, deterministic=True)
+    report(run.config.env, evaluation, deterministic=True)
 
 
 def run_evaluate(command: Evaluate) -> None:
@@ -184,11 +187,11 @@ def run_evaluate(command: Evaluate) -> None:
     at_least_1("episodes", command.episodes)
     at_least_0("seed", command.seed)
     try:
-        model, env_id, env = experiment.load(command.path, command.env, command.seed, command.device, command.algo)
+        model, env_id, env = models.load(command.path, command.env, command.seed, command.device, command.algo)
     except ValueError as error:
         fail(str(error))
     deterministic = not command.stochastic
-    report(env_id, experiment.evaluate_model(model, env, command.episodes, deterministic), deterministic)
+    report(env_id, evaluate_model(model, env, command.episodes, deterministic), deterministic)
 
 
 def run_export(command: Export) -> None:
@@ -200,7 +203,7 @@ def run_export(command: Export) -> None:
     if command.weights is not None and command.weights.suffix != SUFFIX:
         fail(f"--weights {command.weights} has another suffix than {SUFFIX}, by which the file is known: add it.")
     try:
-        model = experiment.load_to_export(command.path, command.env, command.algo)
+        model = models.load_to_export(command.path, command.env, command.algo)
         if command.onnx is not None:
             export_onnx(model, command.onnx, command.stochastic, command.masks)
             print(f"{command.onnx}: {'stochastic' if command.stochastic else 'deterministic'} actions")
@@ -224,7 +227,7 @@ def run_compare(command: Compare) -> None:
     folder = command.logdir or Path("logs") / command.env / "compare"
     file = RunFile(folder / "runs.jsonl")
     try:
-        threshold = compare.reward_threshold(command.env) if command.threshold is None else command.threshold
+        threshold = reward_threshold(command.env) if command.threshold is None else command.threshold
         algos, estimators = compare.split_names(command.algos), compare.split_names(command.estimators)
         named = compare.contenders(command.env, algos, estimators, command.arguments or {})
         reasons = {contender.label: compare.why_not(contender, command.env) for contender in named}
@@ -240,7 +243,7 @@ def run_compare(command: Compare) -> None:
             if reason is not None:
                 print(f"{label} is left out: {reason}")
         folder.mkdir(parents=True, exist_ok=True)
-        failures = compare.train(jobs, file, command.jobs or available_cores())
+        failures = run_missing(jobs, file, command.jobs or available_cores(), compare.identity)
     except (ValueError, OSError) as error:
         fail(str(error))
     except KeyboardInterrupt:
@@ -260,7 +263,7 @@ def run_compare(command: Compare) -> None:
         raise SystemExit(1)
 
 
-def report(env_id: str, evaluation: experiment.Evaluation, deterministic: bool) -> None:
+def report(env_id: str, evaluation: Evaluation, deterministic: bool) -> None:
     """The line with the result."""
     actions = "deterministic" if deterministic else "stochastic"
     result = f"{evaluation.mean:.2f} +/- {evaluation.std:.2f}"
@@ -271,7 +274,7 @@ def parse(argv: list[str]) -> Any:
     """The command that the arguments ask for. Ends the program with one line and exit code 2 where they are wrong."""
     algo = _option(argv, "--algo") or "gsac"
     resumes = argv[:1] == ["train"] and _option(argv, "--resume") is not None
-    algo = algo if algo in experiment.ALGORITHMS else "gsac"
+    algo = algo if algo in models.ALGORITHMS else "gsac"
     settings = None if resumes else asked_preset(argv, algo)
     train = Resume if resumes else train_command(algo, settings.flags() if settings is not None else None)
     commands = {"train": train, "evaluate": Evaluate, "export": Export, "compare": Compare}

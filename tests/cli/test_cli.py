@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gsac import GSAC
 from gsac.cli import main as cli
-from gsac.experiments import run as experiment
+from gsac.experiments.run import RunConfig, new_run
 
 TRAIN = ("train", "CartPole-v1", "--total-timesteps", "400", "--learning-starts", "100", "--eval-episodes", "2")
 BINS = '[{"gsac.envs.wrappers.DiscretizeAction": {%s}}]'
@@ -114,7 +114,7 @@ def test_the_next_run_gets_the_next_folder_and_a_folder_in_use_is_refused(run, t
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runs = [experiment.prepare(experiment.Run("gsac", "CartPole-v1", 100, seed=seed)) for seed in range(2)]
+    runs = [new_run(RunConfig("gsac", "CartPole-v1", 100, seed=seed)) for seed in range(2)]
     assert [prepared.folder for prepared in runs] == [Path(f"logs/CartPole-v1/gsac_{number}") for number in (1, 2)]
 
 
