@@ -47,6 +47,10 @@ class ReplayMemory:
         self._buffer = buffer
         self.stores_masks = buffer is not None and buffer.observation_space == self.mask_layout.space
 
+    @buffer.deleter
+    def buffer(self) -> None:
+        del self._buffer
+
     def make_room_for_masks(self, make_buffer: Callable[[], ReplayBuffer]) -> None:
         """Replaces an empty buffer without masks by one with masks.
 
