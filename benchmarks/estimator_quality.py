@@ -1,4 +1,4 @@
-"""The bias and the variance of every estimator, against the exact gradient.
+"""Measures the bias and the variance of every estimator against the exact gradient.
 
     python benchmarks/estimator_quality.py               # measures what is missing, then writes the picture
     python benchmarks/estimator_quality.py --table       # everything that was measured
@@ -18,28 +18,28 @@ drawn problem with all estimators; a problem that stands there is not measured a
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
-import os
-import platform
 import statistics
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import partial
 
+import studies
 import torch
+from studies import command_line, run_jobs
 from torch import Tensor, nn
 
 from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
 from gsac.estimators import ESTIMATORS, Estimator, enumerates
 from gsac.estimators.quality import GradientQuality, gradient_quality
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
 from gsac.functional.groups import Groups
 from gsac.functional.losses import average
 from gsac.networks.heads import ActionInHead, AggregatedValues
 
-RESULTS = Path(__file__).parent / "results" / "estimator_quality.jsonl"
+RESULTS = studies.RESULTS / "estimator_quality.jsonl"
 KINDS = ("linear", "quadratic", "mlp", "mlp_layer_norm")
 GROUPINGS = ((2, 1), (4, 1), (16, 1), (4, 2), (4, 5), (2, 10))
 """K classes in each of G groups"""
@@ -56,7 +56,7 @@ FURTHER: dict[str, Estimator] = {
     "mixed:rho=0.5": Mixed(0.5),
 }
 
-NOT_IN_README = {f"{name}({temperature:g})" for name in RELAXED for temperature in (2.0, 0.125)} | {
+NOT_IN_TABLE = {f"{name}({temperature:g})" for name in RELAXED for temperature in (2.0, 0.125)} | {
     "gumbel_rao:samples=100(0.5)",
     "mixed:rho=0.5",
 }
@@ -69,7 +69,7 @@ Value = Callable[[int], Callable[[Tensor], Tensor]]
 
 
 def draw_values(groups: Groups) -> Tensor:
-    """A value for each joint action [N]: normal tables for each group and each pair of groups; mean 0, variance 1."""
+    """Draws a value for each joint action: normal tables for groups and pairs of groups, scaled to mean 0, variance 1. [N]"""
     actions = groups.joint_actions(torch.device("cpu")).split(groups.sizes, -1)
     total = torch.zeros(groups.n_joint)
     for part in actions:
@@ -80,7 +80,7 @@ def draw_values(groups: Groups) -> Tensor:
 
 
 def fit(groups: Groups, layer_norm: bool) -> tuple[Value, float]:
-    """Critics fitted to drawn values at the one-hots, and their root mean square error there."""
+    """Fits critics to drawn values at the one-hots. Returns them and their root mean square error there."""
     actions, target = groups.joint_actions(torch.device("cpu")), draw_values(groups)
     head = ActionInHead(1, groups, [64, 64], nn.ReLU, n_critics=2, layer_norm=layer_norm)
     optimizer = torch.optim.Adam(head.parameters(), 3e-3, fused=True)
@@ -98,7 +98,7 @@ def fit(groups: Groups, layer_norm: bool) -> tuple[Value, float]:
 
 
 def draw_problem(kind: str, groups: Groups) -> tuple[Value, float]:
-    """The value, and how far it is from the drawn ones where it had to be fitted."""
+    """Draws a value function. Returns it and the root mean square error of its fit, 0 if nothing had to be fitted."""
     d = groups.flat_size
     if kind == "linear":
         weight = torch.randn(d)
@@ -112,7 +112,7 @@ def draw_problem(kind: str, groups: Groups) -> tuple[Value, float]:
 def sampled_gradients(
     estimator: Estimator, logits: Tensor, groups: Groups, value: Value, temperature: float, n: int
 ) -> Tensor:
-    """[n, D], independent estimates of the gradient at these logits [D]."""
+    """Draws n independent estimates of the gradient at these logits. [D] -> [n, D]"""
     at_once = max(1, 2**24 // (groups.flat_size * (groups.n_joint if enumerates(estimator) else 128)))
     found = []
     for start in range(0, n, at_once):
@@ -122,50 +122,55 @@ def sampled_gradients(
     return torch.cat(found)
 
 
-def measure(kind: str, classes: int, n_groups: int, draw: int) -> dict[str, Any]:
-    """All estimators on one drawn problem."""
-    torch.manual_seed(1000 * draw + KINDS.index(kind))
-    groups = Groups([classes] * n_groups)
-    value, fit_error = draw_problem(kind, groups)
-    logits = torch.randn(groups.flat_size)
-    exact = sampled_gradients(ESTIMATORS["expected"], logits, groups, value, 1.0, n=1)
-    rows = []
-    for name, estimator in (ESTIMATORS | FURTHER).items():
-        relaxed = name.partition(":")[0] in RELAXED
-        temperatures = TEMPERATURES if name in RELAXED else (0.5,)
-        for temperature in temperatures:
+@dataclass(frozen=True)
+class Job:
+    """One drawn problem: a kind of value over G groups of K classes, and the number of the draw, which seeds it."""
+
+    kind: str
+    classes: int
+    groups: int
+    draw: int
+
+    def described(self) -> Line:
+        return asdict(self)
+
+    def run(self) -> Line:
+        """Measures all estimators."""
+        torch.manual_seed(1000 * self.draw + KINDS.index(self.kind))
+        groups = Groups([self.classes] * self.groups)
+        value, fit_error = draw_problem(self.kind, groups)
+        logits = torch.randn(groups.flat_size)
+        exact = sampled_gradients(ESTIMATORS["expected"], logits, groups, value, 1.0, n=1)
+        rows = []
+        for name, temperature in measured():
             n = 2 if name == "expected" else SAMPLES
-            estimates = sampled_gradients(estimator, logits, groups, value, temperature, n)
-            quality = gradient_quality(estimates, exact)
-            figures: dict[str, float | None] = {
-                key: float(f"{figure:.5g}") for key, figure in quality._asdict().items()
-            }
-            if math.isinf(quality.snr):
-                figures["snr"] = None  # JSON has no infinity
-            rows.append({"estimator": name, "temperature": temperature if relaxed else None, **figures})
-    return {
-        "kind": kind,
-        "classes": classes,
-        "groups": n_groups,
-        "draw": draw,
-        "fit_error": round(fit_error, 4),
-        "samples": SAMPLES,
-        "rows": rows,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
-    }
+            estimator = (ESTIMATORS | FURTHER)[name]
+            estimates = sampled_gradients(estimator, logits, groups, value, temperature or 0.5, n)
+            figures = gradient_quality(estimates, exact)._asdict().items()
+            # JSON has no infinity
+            rounded = {key: None if math.isinf(figure) else float(f"{figure:.5g}") for key, figure in figures}
+            rows.append({"estimator": name, "temperature": temperature, **rounded})
+        return {"fit_error": round(fit_error, 4), "samples": SAMPLES, "rows": rows}
 
 
-def label(row: dict[str, Any]) -> str:
+def measured() -> Iterator[tuple[str, float | None]]:
+    """Lists estimators with temperatures: all temperatures for relaxed ones, 0.5 for their further variants, None for others."""
+    for name in ESTIMATORS | FURTHER:
+        relaxed = name.partition(":")[0] in RELAXED
+        for temperature in TEMPERATURES if name in RELAXED else (0.5 if relaxed else None,):
+            yield name, temperature
+
+
+def label(row: Line) -> str:
     return row["estimator"] if row["temperature"] is None else f"{row['estimator']}({row['temperature']:g})"
 
 
-def quality_of(row: dict[str, Any]) -> GradientQuality:
+def quality_of(row: Line) -> GradientQuality:
     return GradientQuality(**{name: row[name] for name in GradientQuality._fields})
 
 
-def by_estimator(problems: list[dict[str, Any]]) -> dict[str, list[GradientQuality]]:
-    """The quality of each estimator on each of the problems."""
+def by_estimator(problems: Sequence[Line]) -> dict[str, list[GradientQuality]]:
+    """Collects the quality of each estimator over the problems."""
     found: dict[str, list[GradientQuality]] = {}
     for problem in problems:
         for row in problem["rows"]:
@@ -174,44 +179,38 @@ def by_estimator(problems: list[dict[str, Any]]) -> dict[str, list[GradientQuali
 
 
 def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """Over drawn problems, and the standard error of the mean."""
+    """The mean over drawn problems, and its standard error."""
     return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def chosen(kind: str, classes: int, n_groups: int) -> dict[str, list[GradientQuality]]:
-    """The estimators' quality on the draws of one kind of problem."""
+    """Reads the estimators' quality on all draws of one kind of problem."""
     return by_estimator(
         [p for p in RunFile(RESULTS).read() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
     )
 
 
 def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
-    """The README's table: the estimators by the error of a batch's gradient, means and standard errors over draws."""
+    """The table of estimators by the error of a batch's gradient, with means and standard errors over draws."""
     plain, normalised = chosen("mlp", classes, n_groups), chosen("mlp_layer_norm", classes, n_groups)
-    lines = [
-        f"| estimator | bias | std of one estimate | RMSE, batch of {batch_size} | RMSE with layer normalisation |",
-        "|---|---|---|---|---|",
-    ]
-    for name in sorted(plain, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])):
-        if name in NOT_IN_README:
-            continue
+    rows = []
+    for name in sorted(
+        plain.keys() - NOT_IN_TABLE, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])
+    ):
         columns = (
             [q.relative_bias for q in plain[name]],
             [q.relative_std for q in plain[name]],
             [q.rmse(batch_size) for q in plain[name]],
             [q.rmse(batch_size) for q in normalised[name]],
         )
-        cells = ("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((f"`{name}`", *("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)))
+    rmse = (f"RMSE, batch of {batch_size}", "RMSE with layer normalisation")
+    return studies.table(("estimator", "bias", "std of one estimate", *rmse), rows)
 
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
-    """On how many draws relaxed Gumbel-Softmax has the lower standard deviation than each of its rivals."""
-    lines = [
-        "| K x G | " + " | ".join(f"temperature {t:g}" for t in TEMPERATURES) + " |",
-        "|---|" + "---|" * len(TEMPERATURES),
-    ]
+    """The table of how often Gumbel-Softmax has a lower standard deviation than each of its rivals."""
+    rows = []
     for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
         found = chosen(kind, classes, n_groups)
         cells = []
@@ -219,13 +218,12 @@ def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
             ours = [q.relative_std for q in found[f"gumbel_softmax({temperature:g})"]]
             wins = (sum(a < q.relative_std for a, q in zip(ours, found[rival], strict=True)) for rival in RIVALS)
             cells.append(" / ".join(map(str, wins)))
-        which = f"{kind} " if len(kinds) > 1 else ""
-        lines.append(f"| {which}{classes} x {n_groups} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}", *cells))
+    return studies.table(("K x G", *(f"temperature {t:g}" for t in TEMPERATURES)), rows)
 
 
 def table() -> str:
-    """Everything: medians over the draws."""
+    """All that was measured, as text: medians over the draws."""
     lines = []
     for kind, (classes, n_groups) in itertools.product(KINDS, GROUPINGS):
         for name, found in chosen(kind, classes, n_groups).items():
@@ -237,23 +235,21 @@ def table() -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--table", action="store_true", help="print what has been measured, and stop")
-    if parser.parse_args().table:
+    args = parser.parse_args()
+    if args.table:
         print(table(), against_reinforce(KINDS), ranking(), sep="\n\n")
         return
-    torch.set_num_threads(1)
-    done = {(p["kind"], p["classes"], p["groups"], p["draw"]) for p in RunFile(RESULTS).read()}
-    for draw, (classes, n_groups), kind in itertools.product(DRAWS, GROUPINGS, KINDS):
-        if (kind, classes, n_groups, draw) not in done:
-            problem = measure(kind, classes, n_groups, draw)
-            RunFile(RESULTS).append(problem)
-            print(f"{kind} {classes} x {n_groups}, draw {draw}: fitted to {problem['fit_error']}", flush=True)
+    problems = itertools.product(DRAWS, GROUPINGS, KINDS)
+    jobs = [Job(kind, classes, n_groups, draw) for draw, (classes, n_groups), kind in problems]
+    identity = partial(identity_of, names=[f.name for f in fields(Job)])
+    run_jobs(jobs, RESULTS, 1, identity, lambda line: f"fitted to {line['fit_error']}")
     picture()
 
 
 def picture() -> None:
-    """The bias-variance plane of the problem with five groups of four."""
+    """Draws bias against standard deviation for the problem with five groups of four classes."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,4 +1,4 @@
-"""Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144), its categorical columns, on small images.
+"""Repeats the categorical columns of Table 1 of Jang et al. 2017 (https://arxiv.org/abs/1611.01144) on small images.
 
     python benchmarks/jang_table.py --tune      # every estimator, learning rate and temperature, seeds 100 and 101
     python benchmarks/jang_table.py --report    # the best of them on the test set, seeds 0 to 5
@@ -20,31 +20,26 @@ A run that stands in the results is not run again; start one program at a time.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import math
-import multiprocessing
-import os
-import platform
 import statistics
-import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
+import studies
 import torch
-from defaults import FIRST_TUNING_SEED, commit
 from stochastic_networks import StochasticNetwork, slope_annealed
+from studies import FIRST_TUNING_SEED, command_line, run_jobs, table
 from torch import Tensor, nn
 
 from gsac.estimators import Estimator, resolve_estimator
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
 from gsac.schedules import as_schedule
 
-RESULTS = Path(__file__).parent / "results" / "jang.jsonl"
+RESULTS = studies.RESULTS / "jang.jsonl"
 TASKS = ("structured", "vae")
 BASELINE = "gumbel_softmax"
 NO_TEMPERATURE: tuple[str | None, ...] = (None,)
@@ -74,13 +69,10 @@ STEPS, BATCH, EVALUATE_EVERY = 1500, 100, 100
 VALIDATION_SAMPLES, TEST_SAMPLES = 50, 1000
 SIZES = (10,) * 10
 
-Job = dict[str, Any]
-"""``task``, ``estimator``, ``lr``, ``temperature``, ``seed`` and ``steps`` of a run: its key."""
-
 
 @cache
 def images() -> dict[str, Tensor]:
-    """Binary pixels [N, 64] for ``training``, ``validation`` and ``test``, the same split for every run."""
+    """Splits the binary images [N, 64] into ``training``, ``validation`` and ``test``, in the same way for every run."""
     from sklearn.datasets import load_digits
 
     pixels = torch.from_numpy(load_digits().data >= 8).float()
@@ -89,7 +81,7 @@ def images() -> dict[str, Tensor]:
 
 
 def given_and_wanted(task: str, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network sees and what it has to predict."""
+    """Splits images into the network's input and the pixels that it predicts."""
     return (pixels[:, :32], pixels[:, 32:]) if task == "structured" else (pixels, pixels)
 
 
@@ -104,50 +96,52 @@ def estimator_named(name: str) -> Estimator:
     return slope_annealed if name == "slope_annealed" else resolve_estimator(name, linear=False)
 
 
-def run(job: Job) -> dict[str, Any]:
-    """One training run: its validation losses on the way, and the test loss if its seed is one to report."""
-    torch.set_num_threads(1)
-    start, cpu = time.time(), time.process_time()
-    torch.manual_seed(job["seed"])
-    net, estimator = network(job["task"]), estimator_named(job["estimator"])
-    optimizer = torch.optim.Adam(net.parameters(), lr=job["lr"])
-    temperature_at = as_schedule(float("nan") if job["temperature"] is None else job["temperature"], "temperature")
-    split = {name: given_and_wanted(job["task"], pixels) for name, pixels in images().items()}
-    given, wanted = split["training"]
-    order = torch.Generator().manual_seed(job["seed"])  # the same batches for every estimator
-    curve: list[float] = []
-    for step in range(job["steps"]):
-        rows = torch.randint(len(given), (BATCH,), generator=order)
-        optimizer.zero_grad()
-        temperature = torch.tensor(temperature_at(1 - step / job["steps"]))
-        net.step(given[rows], wanted[rows], estimator, temperature)
-        optimizer.step()
-        if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == job["steps"]:
-            curve.append(net.losses(*split["validation"], VALIDATION_SAMPLES).mean().item())
-            if curve[-1] == min(curve):
-                best = copy.deepcopy(net)
-    row = job | {"validation": min(curve), "curve": [round(loss, 3) for loss in curve]}
-    if job["seed"] < FIRST_TUNING_SEED:
-        row["test"] = best.losses(*split["test"], TEST_SAMPLES).mean().item()
-    return row | {
-        "seconds": round(time.time() - start, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1),
-        "commit": commit(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread a run",
-    }
+@dataclass(frozen=True)
+class Job:
+    """One training of the task's network."""
+
+    task: str
+    estimator: str
+    lr: float
+    temperature: str | None
+    seed: int
+    steps: int = STEPS
+
+    def described(self) -> Line:
+        return asdict(self)
+
+    def run(self) -> Line:
+        """Trains. Returns the validation losses on the way, and the test loss if the seed is one to report."""
+        torch.manual_seed(self.seed)
+        net, estimator = network(self.task), estimator_named(self.estimator)
+        optimizer = torch.optim.Adam(net.parameters(), lr=self.lr)
+        temperature_at = as_schedule(float("nan") if self.temperature is None else self.temperature, "temperature")
+        split = {name: given_and_wanted(self.task, pixels) for name, pixels in images().items()}
+        given, wanted = split["training"]
+        order = torch.Generator().manual_seed(self.seed)  # the same batches for every estimator
+        curve: list[float] = []
+        for step in range(self.steps):
+            rows = torch.randint(len(given), (BATCH,), generator=order)
+            optimizer.zero_grad()
+            temperature = torch.tensor(temperature_at(1 - step / self.steps))
+            net.step(given[rows], wanted[rows], estimator, temperature)
+            optimizer.step()
+            if (step + 1) % EVALUATE_EVERY == 0 or step + 1 == self.steps:
+                curve.append(net.losses(*split["validation"], VALIDATION_SAMPLES).mean().item())
+                if curve[-1] == min(curve):
+                    best = copy.deepcopy(net)
+        found: Line = {"validation": min(curve), "curve": [round(loss, 3) for loss in curve]}
+        if self.seed < FIRST_TUNING_SEED:
+            found["test"] = best.losses(*split["test"], TEST_SAMPLES).mean().item()
+        return found
 
 
-def load(path: Path = RESULTS, steps: int = STEPS) -> list[dict[str, Any]]:
-    """The finished runs of so many steps: losses after fewer or more say nothing beside them."""
+def load(path: Path = RESULTS, steps: int = STEPS) -> list[Line]:
+    """Reads the finished runs of this many steps; losses after other numbers of steps are not comparable."""
     return [row for row in RunFile(path).read() if row["steps"] == steps]
 
 
-def key(row: Job) -> str:
-    return json.dumps([row[name] for name in ("task", "estimator", "lr", "temperature", "seed", "steps")])
-
-
-def settings(row: Job) -> tuple[float, str | None]:
+def settings(row: Line) -> tuple[float, str | None]:
     return row["lr"], row["temperature"]
 
 
@@ -163,7 +157,7 @@ def tuning_jobs(
         if temperatures and TEMPERATURES[name] is NO_TEMPERATURE:
             raise SystemExit(f"{name} has no temperature: leave --temperatures out, or name other --estimators.")
     return [
-        {"task": task, "estimator": name, "lr": lr, "temperature": temperature, "seed": seed, "steps": steps}
+        Job(task, name, lr, temperature, seed, steps)
         for seed in TUNING_SEEDS
         for task in tasks
         for name in estimators
@@ -173,7 +167,7 @@ def tuning_jobs(
     ]
 
 
-def tried(rows: list[dict[str, Any]], task: str, name: str) -> dict[tuple[float, str | None], float]:
+def tried(rows: list[Line], task: str, name: str) -> dict[tuple[float, str | None], float]:
     """The mean of the tuning seeds' lowest validation losses for each setting of an estimator, the best first."""
     losses: dict[tuple[float, str | None], list[float]] = {}
     for row in rows:
@@ -183,7 +177,7 @@ def tried(rows: list[dict[str, Any]], task: str, name: str) -> dict[tuple[float,
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
-def reporting_jobs(rows: list[dict[str, Any]], tasks: Iterable[str], names: Iterable[str], steps: int) -> list[Job]:
+def reporting_jobs(rows: list[Line], tasks: Iterable[str], names: Iterable[str], steps: int) -> list[Job]:
     """:raises SystemExit: an estimator has not been tuned"""
     jobs = []
     for seed in REPORTED_SEEDS:
@@ -192,31 +186,8 @@ def reporting_jobs(rows: list[dict[str, Any]], tasks: Iterable[str], names: Iter
                 found = tried(rows, task, name)
                 if not found:
                     raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
-                lr, temperature = next(iter(found))
-                job = {"task": task, "estimator": name, "lr": lr, "temperature": temperature}
-                jobs.append(job | {"seed": seed, "steps": steps})
+                jobs.append(Job(task, name, *next(iter(found)), seed, steps))
     return jobs
-
-
-def run_missing(jobs: list[Job], path: Path, processes: int) -> int:
-    """Runs what does not stand in the file, writes each result when it is there, and says how many were run."""
-    file = RunFile(path)
-    known = {key(row) for row in file.read()}
-    todo = [job for job in jobs if key(job) not in known]
-    for row in results(todo, processes):
-        file.append(row)
-        print(key(row), f"validation {row['validation']:.3f}", f"{row['cpu_seconds']} s", flush=True)
-    return len(todo)
-
-
-def results(jobs: list[Job], processes: int) -> Iterator[dict[str, Any]]:
-    """Each run's result, as soon as it is there."""
-    if processes == 1:
-        yield from map(run, jobs)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(run, job) for job in jobs]):
-            yield future.result()
 
 
 def mean_and_interval(values: list[float]) -> tuple[float, float]:
@@ -227,8 +198,8 @@ def mean_and_interval(values: list[float]) -> tuple[float, float]:
     return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * error
 
 
-def reported(rows: list[dict[str, Any]], task: str) -> dict[str, dict[int, float]]:
-    """Each estimator's test loss for each seed, at its chosen settings, the lowest mean first."""
+def reported(rows: list[Line], task: str) -> dict[str, dict[int, float]]:
+    """The test loss of each estimator and seed at the chosen settings; estimators by mean loss, lowest first."""
     losses: dict[str, dict[int, float]] = {}
     for row in rows:
         name = row["estimator"]
@@ -242,7 +213,7 @@ def reported(rows: list[dict[str, Any]], task: str) -> dict[str, dict[int, float
 
 
 def ranks(losses: dict[str, float]) -> dict[str, int]:
-    """1 for the lowest; equals share a rank."""
+    """Ranks names by loss: 1 for the lowest; equal losses share a rank."""
     return {name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()}
 
 
@@ -250,8 +221,8 @@ HEADS = ("minus `gumbel_softmax`", "rank", "of five", "paper")
 WIDTH = 1 + len(HEADS)
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The test losses in nats with their 95% intervals, by the side of the paper's."""
+def markdown(rows: list[Line]) -> str:
+    """The table of test losses in nats with 95% intervals, beside those of the paper."""
     cells: dict[str, list[str]] = {}
     for column, task in enumerate(TASKS):
         losses = reported(rows, task)
@@ -270,13 +241,11 @@ def markdown(rows: list[dict[str, Any]]) -> str:
                 f"{PAPER[name][column]} ({of_paper[name]})" if name in PAPER else "",
             ]
     heads = [head for title in ("structured prediction", "VAE") for head in (title, *HEADS)]
-    lines = [f"| estimator | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
-    lines += [f"| `{name}` | {' | '.join(cells[name])} |" for name in cells]
-    return "\n".join(lines)
+    return table(("estimator", *heads), ((f"`{name}`", *row) for name, row in cells.items()))
 
 
-def listing(rows: list[dict[str, Any]]) -> str:
-    """Every setting that was tried, the best of each estimator first."""
+def listing(rows: list[Line]) -> str:
+    """All settings that were tried, as text; the best of each estimator first."""
     return "\n".join(
         f"{task:10} {name:24} " + "  ".join(f"{lr:g}/{t}: {loss:.3f}" for (lr, t), loss in found.items())
         for task in TASKS
@@ -285,19 +254,19 @@ def listing(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = command_line(__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--tune", action="store_true", help="run every setting on the tuning seeds")
     what.add_argument("--report", action="store_true", help="run the best settings on the reported seeds")
-    what.add_argument("--table", action="store_true", help="print the README's table")
+    what.add_argument("--table", action="store_true", help="print the table of the test losses")
     what.add_argument("--tried", action="store_true", help="print the validation loss of every setting")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
     parser.add_argument("--estimators", nargs="+", choices=list(TEMPERATURES), default=list(TEMPERATURES))
     parser.add_argument("--rates", nargs="+", type=float, help="to tune over, in the place of those of the task")
     parser.add_argument("--temperatures", nargs="+", help="numbers or schedules to tune over, in the place of its own")
     parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--results", type=Path, default=RESULTS)
     args = parser.parse_args(arguments)
     rows = load(args.results, args.steps)
@@ -310,7 +279,8 @@ def main(arguments: list[str] | None = None) -> None:
             jobs = tuning_jobs(args.tasks, args.estimators, args.rates, args.temperatures, args.steps)
         else:
             jobs = reporting_jobs(rows, args.tasks, args.estimators, args.steps)
-        print(f"{run_missing(jobs, args.results, args.jobs)} of {len(jobs)} runs were still to be made.")
+        identity = partial(identity_of, names=[f.name for f in fields(Job)])
+        run_jobs(jobs, args.results, args.jobs, identity, lambda row: f"validation {row['validation']:.3f}")
 
 
 if __name__ == "__main__":

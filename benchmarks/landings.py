@@ -1,31 +1,27 @@
-"""How do LunarLander's training episodes end? Landed, crashed, or cut off by the time limit, in the air or on the legs.
+"""Counts how LunarLander's training episodes end: landed, crashed, or truncated by the time limit in the air or on the legs.
 
-    python benchmarks/landings.py --seeds 211 748
-    python benchmarks/landings.py --seeds 211 748 --variation ent_coef=0.1
+    python benchmarks/returns.py --measure landings --variation ent_coef=0.1
+    python benchmarks/landings.py                      # prints the table
 
 The return of a run says that it failed, not how. An episode that runs into the time limit has either never come down, or
 stands on the ground and keeps an engine firing: the reward for landing comes when the body has been at rest for a while.
-A run trains GSAC's preset with the changes and appends one line to the results, as ``returns.py`` does; it is not evaluated.
+A run trains GSAC's preset with the changes; it is not evaluated.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import returns
-from arena import PROBLEMS, build
+from arena import OURS
+from measures import Job, Measure
 from stable_baselines3.common.callbacks import BaseCallback
+from studies import RESULTS, table
 
-from gsac.experiments.processes import available_cores
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line
 
 PROBLEM = "LunarLander-v3"
-RESULTS = Path(__file__).parent / "results" / "landings.jsonl"
 LEGS = slice(6, 8)
 """Of the observation: whether each leg touches the ground."""
 
@@ -40,7 +36,7 @@ PARTS = 5
 
 
 def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
-    """Which of :data:`ENDS` it was. The environment's last reward is 100 at rest, and -100 for a crash or for leaving.
+    """Names the end of an episode, one of :data:`ENDS`. The last reward is 100 at rest, and -100 for a crash or for leaving.
 
     :param standing: the fraction of the episode's steps with both legs on the ground
     """
@@ -50,9 +46,9 @@ def end_of(last_reward: float, time_limit: bool, standing: float) -> str:
 
 
 class Endings(BaseCallback):
-    """Keeps the step and the kind of each end of an episode, in one environment."""
+    """Records the step and the kind of each end of an episode, in one environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, job: Job | None = None) -> None:
         super().__init__()
         self.endings: list[tuple[int, str]] = []
         self._steps = self._standing = 0
@@ -68,24 +64,12 @@ class Endings(BaseCallback):
             self._steps = self._standing = 0
         return True
 
-
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains: the run's whole line."""
-    settings = returns.settings_of(job)
-    cpu = time.process_time()
-    model, _ = build(PROBLEMS[PROBLEM], settings, job["seed"], n_eval_envs=1)
-    endings = Endings()
-    model.learn(settings.timesteps, callback=endings)
-    return job | {
-        "endings": endings.endings,
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-        "updates": model._n_updates,
-        **returns.provenance(),
-    }
+    def line(self) -> Line:
+        return {"endings": self.endings}
 
 
-def counts(row: dict[str, Any]) -> list[dict[str, int]]:
-    """How often each end came in each of the run's :data:`PARTS`; the run's last, unfinished episode counts nowhere."""
+def counts(row: Line) -> list[dict[str, int]]:
+    """Counts each kind of end in each of the run's :data:`PARTS`; an unfinished last episode is not counted."""
     length = row["timesteps"] / PARTS
     parts = [dict.fromkeys(ENDS, 0) for _ in range(PARTS)]
     for step, end in row["endings"]:
@@ -93,38 +77,25 @@ def counts(row: dict[str, Any]) -> list[dict[str, int]]:
     return parts
 
 
-def told(row: dict[str, Any]) -> str:
-    """A finished run in a few words."""
+def summary(row: Line) -> str:
+    """Counts each kind of end over the whole run."""
     return "; ".join(f"{end} {sum(part[end] for part in counts(row))}" for end in ENDS)
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each run: the ends of its episodes, from part to part."""
+def markdown(rows: Sequence[Line]) -> str:
+    """The table of ends: a line for each run, with a number for each of its parts."""
     steps = {row["timesteps"] for row in rows}
     if len(steps) != 1:
         raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")
-    lines = ["| settings | seed | " + " | ".join(ENDS) + " |", "|---|---|" + "---|" * len(ENDS)]
+    lines = []
     for row in sorted(rows, key=lambda row: (row["label"], row["variation"], row["seed"])):
         parts = counts(row)
-        cells = (", ".join(str(part[end]) for part in parts) for end in ENDS)
         settings = ", ".join(filter(None, (row["label"].removeprefix("GSAC, "), row["variation"])))
-        lines.append(f"| {settings} | {row['seed']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append((settings, row["seed"], *(", ".join(str(part[end]) for part in parts) for end in ENDS)))
+    return table(("settings", "seed", *ENDS), lines)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", required=True)
-    parser.add_argument("--variation", action="append", default=[], help="NAME=VALUE,... on top of the preset")
-    parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    args = parser.parse_args(arguments)
-    todo = returns.jobs([PROBLEM], ["GSAC, preset"], args.seeds, args.variation or [""])
-    failed = returns.run_missing(todo, RunFile(args.results), args.jobs, run, told)
-    if failed:
-        raise SystemExit(f"{len(failed)} runs failed; the same command tries them again: {'; '.join(failed)}.")
-    print(markdown(RunFile(args.results).read()))
-
+MEASURE = Measure(RESULTS / "landings.jsonl", Endings, summary, planned=((PROBLEM, OURS, ""),), seeds=(211, 748))
 
 if __name__ == "__main__":
-    main()
+    print(markdown(RunFile(MEASURE.results).read()))

@@ -1,4 +1,4 @@
-"""What prioritised replay costs, and what it gains where rewards are rare.
+"""Measures the time that prioritised replay takes, and the updates that it saves where rewards are rare.
 
     python benchmarks/prioritized.py
 
@@ -11,19 +11,18 @@ same walk after random steps, until its mode walks it, and on CartPole-v1, where
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import statistics
 import time
-from importlib.metadata import version
+from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-import defaults
 import gymnasium
 import numpy as np
+import studies
+import timing
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import ReplayBuffer
@@ -32,9 +31,9 @@ from stable_baselines3.common.evaluation import evaluate_policy
 
 from gsac import GSAC, PrioritizedReplayBuffer
 
-RESULTS = Path(__file__).parent / "results" / "prioritized.json"
+RESULTS = studies.RESULTS / "prioritized.json"
 SIZES, BATCH = (10_000, 100_000, 1_000_000), 128
-ROUNDS, REPEATS = 7, 100
+ROUNDS, SECONDS_A_TURN = 7, 0.02
 LENGTHS, SEEDS = (4, 6, 8, 10), range(5)
 CLIFFWALK_BATCH, STEP, MOST_UPDATES = 16, 1.0, 200_000
 GSAC_LENGTH, RANDOM_STEPS, STEPS = 11, 10_000, 16_000
@@ -54,7 +53,7 @@ def make(size: int, observations: spaces.Space, actions: spaces.Space, settings:
 
 
 def costs(size: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of a full buffer, medians over rounds that take turns."""
+    """Times adding to and sampling from a full buffer: median milliseconds."""
     rng = np.random.default_rng(0)
     transition = (np.zeros((1, 8), np.float32),) * 2 + (np.zeros((1, 1), np.int64), np.zeros(1), np.zeros(1), [{}])
     buffers = {}
@@ -67,27 +66,27 @@ def costs(size: int) -> dict[str, dict[str, float]]:
             buffer.sum_tree[np.arange(size)] = rng.exponential(size=size)
         buffers[name.split(",")[0]] = buffer
     errors = rng.exponential(size=BATCH).astype(np.float32)
-    found: dict[str, dict[str, list[float]]] = {name: {"add": [], "sample": []} for name in buffers}
-    for _ in range(ROUNDS):
-        for name, buffer in buffers.items():
-            start = time.process_time()
-            for _ in range(REPEATS):
-                buffer.add(*transition)
-            middle = time.process_time()
-            for _ in range(REPEATS):
-                samples = buffer.sample(BATCH)
-                if isinstance(buffer, PrioritizedReplayBuffer):
-                    buffer.update_priorities(samples.indices, errors)
-            found[name]["add"].append((middle - start) / REPEATS)
-            found[name]["sample"].append((time.process_time() - middle) / REPEATS)
+
+    def add(buffer: ReplayBuffer, repetitions: int) -> None:
+        for _ in range(repetitions):
+            buffer.add(*transition)
+
+    def sample(buffer: ReplayBuffer, repetitions: int) -> None:
+        for _ in range(repetitions):
+            samples = buffer.sample(BATCH)
+            if isinstance(buffer, PrioritizedReplayBuffer):
+                buffer.update_priorities(samples.indices, errors)
+
+    tasks = {(name, task.__name__): partial(task, buffer) for name, buffer in buffers.items() for task in (add, sample)}
+    seconds = timing.in_turn(tasks, time.process_time, ROUNDS, SECONDS_A_TURN)
     return {
-        name: {what: round(1000 * statistics.median(times), 4) for what, times in each.items()}
-        for name, each in found.items()
+        name: {what: round(1000 * statistics.median(seconds[name, what]), 4) for what in ("add", "sample")}
+        for name in buffers
     }
 
 
 def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
-    """Batches until the mean squared error of Q is below 0.001; None if it never is."""
+    """Counts the batches until the mean squared error of Q is below 0.001; None if it never is."""
     np.random.seed(seed)
     rng = np.random.default_rng(seed)
     gamma = 1 - 1 / n
@@ -126,7 +125,7 @@ def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
 
 
 class Cliffwalk(gymnasium.Env):
-    """The walk of :func:`cliffwalk`, its states shown as one-hots."""
+    """The walk of :func:`cliffwalk` as an environment. The state is observed as a one-hot."""
 
     observation_space = spaces.Box(0, 1, (GSAC_LENGTH,), np.float32)
     action_space = spaces.Discrete(2)
@@ -166,12 +165,12 @@ def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, 
         buffer_size=20_000,
         replay_buffer_class=kind,
         replay_buffer_kwargs=settings,
-        **defaults.PLAIN | arguments,
+        **studies.PLAIN | arguments,
     )
 
 
 def gsac_cliffwalk(settings: dict[str, Any] | None, seed: int) -> int | None:
-    """Updates until the mode of the policy walks to the end; None if it never does."""
+    """Counts the updates until the deterministic policy walks to the end; None if it never does."""
     callback = UntilWalked()
     train(Cliffwalk(), settings, seed, learning_starts=RANDOM_STEPS).learn(STEPS, callback)
     return callback.updates
@@ -186,38 +185,33 @@ def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
 
 
 def cost_table() -> str:
-    lines = [
-        "| transitions stored | uniform: add, ms | sample, ms | prioritised: add, ms | sample and return errors, ms |",
-        "|---|---|---|---|---|",
-    ]
-    for size, cost in json.loads(RESULTS.read_text())["cost_ms"].items():
-        figures = " | ".join(f"{cost[name][what]:.3f}" for name in cost for what in ("add", "sample"))
-        lines.append(f"| {int(size):,} | {figures} |")
-    return "\n".join(lines)
+    rows = []
+    for size, cost in studies.read(RESULTS.name)["cost_ms"].items():
+        rows.append((f"{int(size):,}", *(f"{cost[name][what]:.3f}" for name in cost for what in ("add", "sample"))))
+    header = ("transitions stored", "uniform: add, ms", "sample, ms", "prioritised: add, ms")
+    return studies.table((*header, "sample and return errors, ms"), rows)
 
 
 def cliffwalk_table() -> str:
-    lines = ["| states | transitions | " + " | ".join(BUFFERS) + " |", "|---|---|" + "---|" * len(BUFFERS)]
-    for n, found in json.loads(RESULTS.read_text())["cliffwalk"].items():
-        cells = " | ".join(_cell(found[name]) for name in BUFFERS)
-        lines.append(f"| {n} | {2 ** (int(n) + 1) - 2:,} | {cells} |")
-    return "\n".join(lines)
+    found = studies.read(RESULTS.name)["cliffwalk"]
+    return studies.table(
+        ("states", "transitions", *BUFFERS),
+        (
+            (n, f"{2 ** (int(n) + 1) - 2:,}", *(_cell(updates[name]) for name in BUFFERS))
+            for n, updates in found.items()
+        ),
+    )
 
 
 def gsac_table() -> str:
-    result = json.loads(RESULTS.read_text())
-    lines = [
-        "| replay | cliffwalk: updates, seeds 0 to 4 | CartPole-v1: return at the end, seeds 0 to 4 | CPU seconds a run |",
-        "|---|---|---|---|",
-    ]
+    result, rows = studies.read(RESULTS.name), []
     for name, updates in result["gsac_cliffwalk"].items():
         runs = result["cartpole"][name]
+        each = ", ".join("never" if n is None else str(n) for n in updates)
         returns = ", ".join(f"{run['return']:.4g}" for run in runs)
-        seconds = statistics.mean(run["seconds"] for run in runs)
-        lines.append(
-            f"| {name} | {', '.join('never' if n is None else str(n) for n in updates)} | {returns} | {seconds:.0f} |"
-        )
-    return "\n".join(lines)
+        rows.append((name, each, returns, f"{statistics.mean(run['seconds'] for run in runs):.0f}"))
+    header = ("replay", "cliffwalk: updates, seeds 0 to 4", "CartPole-v1: return at the end, seeds 0 to 4")
+    return studies.table((*header, "CPU seconds a run"), rows)
 
 
 def _cell(updates: list[int | None]) -> str:
@@ -233,7 +227,6 @@ def main() -> None:
         "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
         f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, "
         f"{RANDOM_STEPS} random steps",
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in ("torch", "stable-baselines3")},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
     result["cost_ms"] = {size: costs(size) for size in SIZES}
@@ -245,7 +238,7 @@ def main() -> None:
         name: [gsac_cliffwalk(settings, seed) for seed in SEEDS] for name, settings in both.items()
     }
     result["cartpole"] = {name: [cartpole(settings, seed) for seed in SEEDS] for name, settings in both.items()}
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    studies.write(RESULTS, result)
 
 
 if __name__ == "__main__":

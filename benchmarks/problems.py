@@ -9,11 +9,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from gsac.envs.wrappers import DiscretizeAction
-
 
 class Match(gymnasium.Env):
-    """Every step shows a target, drawn anew; the reward is the share of the action's entries that match it.
+    """Shows a new random target at every step; the reward is the fraction of the action's entries that match it.
 
     The best return is the length of the episode. The target is shown through a fixed random orthogonal map, so that it
     cannot be copied entry by entry.
@@ -56,7 +54,7 @@ class Match(gymnasium.Env):
 
 
 class Allowed(Match):
-    """:class:`Match` with masks, drawn anew at each step: the target and few others are allowed, all else is an error.
+    """:class:`Match` with random masks: only the target and a few other classes are allowed; other actions raise an error.
 
     :param n_allowed: classes in each group, the target included
     """
@@ -86,7 +84,7 @@ class Allowed(Match):
 
 
 class Pairs(gymnasium.Env):
-    """Switches in pairs; a pair earns its share if its two switches differ exactly where the pair's bit is shown as 1.
+    """Switches in pairs; a pair is right if its switches differ when its bit is 1, and agree when it is 0.
 
     No switch is right or wrong without its partner: a value that is a sum over switches sees no difference between
     them under a uniform policy. The best return is 10.
@@ -116,9 +114,7 @@ class Pairs(gymnasium.Env):
 Switches = runpy.run_path(str(Path(__file__).parent.parent / "examples" / "many_joint_actions.py"))["Switches"]
 
 gymnasium.register("gsac/Match-v0", lambda: Match(spaces.MultiBinary(20)))
-gymnasium.register("gsac/Allowed-v0", lambda: Allowed(spaces.Discrete(70), 15))
 gymnasium.register("gsac/Switches-v0", lambda: Switches(20))
 gymnasium.register("gsac/Pairs-v0", lambda: Pairs(10))
 gymnasium.register("gsac/Switches40-v0", lambda: Switches(40))
 gymnasium.register("gsac/Pairs40-v0", lambda: Pairs(20))
-gymnasium.register("gsac/HalfCheetah7-v0", lambda: DiscretizeAction(gymnasium.make("HalfCheetah-v5"), 7))

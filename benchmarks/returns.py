@@ -1,9 +1,10 @@
-"""What do the algorithms reach, and how soon? Trains each on each problem and seed, with evaluations at fixed steps.
+"""Trains algorithms on problems and seeds, and measures their returns, or something else, during training.
 
     python benchmarks/returns.py                      # everything that the report shows; hours
     python benchmarks/returns.py --problems CartPole-v1 Acrobot-v1 --entrants "GSAC, preset" DQN --seeds 0 1 2 3 4
     python benchmarks/returns.py --problems LunarLander-v3 --entrants "GSAC, preset" --seeds 211 748 \
         --variation n_steps=5 --variation gamma=0.995,policy.net_arch=[128;128] --episodes 200 --results search.jsonl
+    python benchmarks/returns.py --measure wall_time  # or landings, gradients: see the modules of these names
     python benchmarks/returns.py --list
 
 A run is one process on one thread and appends one line to the results, with its whole configuration; a run that stands
@@ -11,46 +12,45 @@ there is not run again, and one that was stopped starts anew. An evaluation is 2
 policy and 20 with the stochastic one, on seeds that were never used before. ``final`` is the last of them, ``area`` their
 mean over the run. Seeds from 100 up are for tuning, those below for reporting. Tuning may ask for more episodes: settings
 that are a few per cent apart look the same through 20, as Acrobot-v1's do.
+
+A variation is a list of constructor arguments on top of the entrant's; ``policy.X=Y`` sets ``policy_kwargs[X]``;
+``timesteps``, ``n_envs`` and ``env_wrapper`` are settings of the run. The defaults were chosen by such runs.
 """
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
-import platform
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import defaults
+import gradients
+import landings
 import numpy as np
-from arena import ENTRANTS, PROBLEMS, Settings, build, configuration
-from defaults import EPISODES
+import wall_time
+from arena import ENTRANTS, PROBLEMS, trials
 from gymnasium import Env
-from returns_rows import RESULTS, identity, plan_of
+from measures import EPISODES, Job, Measure
+from returns_rows import RESULTS, identity
 from stable_baselines3.common.base_class import BaseAlgorithm
+from studies import command_line, run_jobs
 
-from gsac.experiments.compare import AtSteps
-from gsac.experiments.processes import Failure, available_cores, run_in_processes
-from gsac.experiments.run import versions
-from gsac.experiments.run_file import RunFile
+from gsac.experiments.environments import make_envs
+from gsac.experiments.evaluation import AtSteps
+from gsac.experiments.processes import available_cores
+from gsac.experiments.runner import Line
 
 EVALUATION_SEEDS = 1_000_000
-FIELDS = [field.name for field in dataclasses.fields(Settings) if field.name != "source"]
-"""Of the settings, as a line names them."""
-
 KINDS = ("deterministic", "stochastic")
 
 
 def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bool) -> list[float]:
-    """The return of a whole episode in each environment, seeded one after the other.
+    """Plays a whole episode in each environment, with consecutive seeds. Returns the returns.
 
-    It is the environment's own, as its ``Monitor`` has it below all wrappers: one may clip the rewards to train with.
-    An environment rests when its episode is over: stepping it on until the longest is done, as vectorised ones do, would
-    cost more than training.
+    It is the return below all wrappers, as ``Monitor`` has it: a wrapper may clip the rewards to train with. An environment
+    rests when its episode is over: stepping it on until the longest is done, as vectorised ones do, would cost more than
+    training.
     """
     statistics = model.get_vec_normalize_env()
     observations = [env.reset(seed=seed + i)[0] for i, env in enumerate(envs)]
@@ -72,7 +72,7 @@ def play(model: BaseAlgorithm, envs: Sequence[Env], seed: int, deterministic: bo
 
 
 class EvaluateBothWays(AtSteps):
-    """Keeps the returns of the deterministic and of the stochastic policy, and the CPU time that they took.
+    """Evaluates the deterministic and the stochastic policy at given steps, and measures the CPU time of this.
 
     :param envs: one for each episode
     """
@@ -84,7 +84,7 @@ class EvaluateBothWays(AtSteps):
         self.cpu_seconds = 0.0
 
     def point(self) -> dict[str, Any]:
-        """The returns by kind of policy."""
+        """The returns of each kind of policy."""
         start = time.process_time()
         returns = {}
         for kind in KINDS:
@@ -93,144 +93,76 @@ class EvaluateBothWays(AtSteps):
         self.cpu_seconds += time.process_time() - start
         return returns
 
-
-def described(
-    problem: str, label: str, settings: Settings, seed: int, variation: str = "", episodes: int = EPISODES
-) -> dict[str, Any]:
-    """The first half of a run's line: everything that is known beforehand."""
-    return {
-        **{"problem": problem, "label": label, "variation": variation, "seed": seed, "episodes": episodes},
-        **{name: getattr(settings, name) for name in FIELDS},
-        "settings_from": settings.source,
-        "configuration": configuration(settings),
-    }
+    def line(self) -> Line:
+        """The curve, its last point, its mean, and the CPU seconds of the evaluations."""
+        means = {kind: [statistics.fmean(point[kind]) for point in self.curve] for kind in KINDS}
+        return {
+            "curve": self.curve,
+            "final": {kind: means[kind][-1] for kind in KINDS},
+            "area": {kind: statistics.fmean(means[kind]) for kind in KINDS},
+            "evaluation_seconds": round(self.cpu_seconds, 2),
+        }
 
 
-def settings_of(job: dict[str, Any]) -> Settings:
-    """What a line says that its run was made with."""
-    return Settings(**{name: job[name] for name in FIELDS}, source=job["settings_from"])
+def evaluate_both_ways(job: Job) -> EvaluateBothWays:
+    """Makes the callback that evaluates at the problem's steps and at the last step."""
+    problem, entry = PROBLEMS[job.trial.problem], job.trial.entry
+    steps = sorted({*range(problem.every, entry.timesteps, problem.every), entry.timesteps})
+    envs = make_envs(problem.env, job.episodes, None, entry.env_wrapper).envs
+    return EvaluateBothWays(steps, envs, job.trial.seed)
 
 
-def run(job: dict[str, Any]) -> dict[str, Any]:
-    """Trains and evaluates: the run's whole line."""
-    problem = PROBLEMS[job["problem"]]
-    settings = settings_of(job)
-    made_with = provenance()  # before the repository can have moved on
-    wall, cpu = time.perf_counter(), time.process_time()
-    model, envs = build(problem, settings, job["seed"], job["episodes"])
-    steps = sorted({*range(problem.every, settings.timesteps, problem.every), settings.timesteps})
-    evaluations = EvaluateBothWays(steps, envs, job["seed"])
-    model.learn(settings.timesteps, callback=evaluations)
-    means = {kind: [statistics.fmean(point[kind]) for point in evaluations.curve] for kind in KINDS}
-    return job | {
-        "curve": evaluations.curve,
-        "final": {kind: means[kind][-1] for kind in KINDS},
-        "area": {kind: statistics.fmean(means[kind]) for kind in KINDS},
-        "cpu_seconds": round(time.process_time() - cpu, 2),
-        "wall_seconds": round(time.perf_counter() - wall, 2),
-        "evaluation_seconds": round(evaluations.cpu_seconds, 2),
-        "updates": model._n_updates,
-        **made_with,
-    }
+def summary(line: Line) -> str:
+    """The returns at the end, with the curve of the deterministic policy in brackets."""
+    curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in line["curve"])
+    return f"{line['final']} ({curve})"
 
 
-def provenance() -> dict[str, Any]:
-    """What a run was made with and on."""
-    return {
-        "versions": versions() | {name: version(name) for name in ("sb3-contrib", "sb3-soft", "rl-zoo3")},
-        "machine": f"{platform.machine()}, {available_cores()} cores, one thread a run",
-        "commit": defaults.commit(),
-    }
-
-
-def told(row: dict[str, Any]) -> str:
-    """A finished run in a few words."""
-    curve = " ".join(f"{statistics.fmean(point['deterministic']):.4g}" for point in row["curve"])
-    return f"{row['final']} ({curve})"
-
-
-def varied(settings: Settings, variation: str) -> Settings:
-    """The settings with a variation's changes, ``timesteps``, ``n_envs`` and ``env_wrapper`` among them."""
-    changes = settings.arguments | {"policy_kwargs": dict(settings.arguments.get("policy_kwargs", {}))}
-    for name, value in defaults.changes(variation):
-        if name in ("timesteps", "n_envs", "env_wrapper"):
-            settings = dataclasses.replace(settings, **{name: value})
-        elif name.startswith("policy."):
-            changes["policy_kwargs"][name.removeprefix("policy.")] = value
-        else:
-            changes[name] = value
-    if not changes["policy_kwargs"]:
-        del changes["policy_kwargs"]
-    return dataclasses.replace(settings, arguments=changes)
+MEASURES = {
+    "returns": Measure(RESULTS, evaluate_both_ways, summary),
+    "landings": landings.MEASURE,
+    "gradients": gradients.MEASURE,
+    "wall_time": wall_time.MEASURE,
+}
 
 
 def jobs(
-    problems: Sequence[str],
+    measure: str = "returns",
+    problems: Sequence[str] | None = None,
     entrants: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     variations: Sequence[str] = ("",),
     episodes: int = EPISODES,
-) -> list[dict[str, Any]]:
-    """The first half of each run's line. Who cannot enter a problem is left out.
-
-    :param entrants: those that are planned for the problem if None
-    :param seeds: those that are planned for it if None
-    :param episodes: of each policy in an evaluation; no part of what tells runs apart
-    """
-    return [
-        described(problem, label, varied(settings, variation), seed, variation, episodes)
-        for problem in problems
-        for seed in (plan_of(problem).seeds if seeds is None else seeds)
-        for label in (plan_of(problem).labels if entrants is None else entrants)
+) -> list[Job]:
+    """Lists the runs that are asked for. An argument that is None is as planned; variations apply on top of what is planned."""
+    chosen = MEASURES[measure]
+    if not chosen.planned:
+        found = trials(problems or list(PROBLEMS), entrants, seeds, variations)
+        return [Job(trial, chosen, episodes) for trial in found]
+    plan = [
+        (problem, label, ",".join(filter(None, (planned, variation))))
+        for problem, label, planned in chosen.planned
+        if (problems is None or problem in problems) and (entrants is None or label in entrants)
         for variation in variations
-        if (settings := ENTRANTS[label](PROBLEMS[problem])) is not None
+    ]
+    return [
+        Job(trial, chosen, episodes)
+        for seed in (chosen.seeds if seeds is None else seeds) or ()
+        for problem, label, variation in plan
+        for trial in trials([problem], [label], [seed], [variation])
     ]
 
 
-def run_missing(
-    todo: Sequence[dict[str, Any]],
-    results: RunFile,
-    n_processes: int,
-    run: Callable[[dict[str, Any]], dict[str, Any]] = run,
-    told: Callable[[dict[str, Any]], str] = told,
-) -> list[str]:
-    """Appends every run that does not stand in the results, or only superseded; says which failed, and why.
-
-    :param run: the first half of a line -> all of it; in another process
-    :param told: a whole line -> what is printed of it
-    """
-    known = {identity(row) for row in results.read() if not row.get("superseded")}
-    failed = []
-
-    def note(job: dict[str, Any], outcome: dict[str, Any] | Failure) -> None:
-        name = f"{job['problem']}: {job['label']} {job['variation']} seed {job['seed']}"
-        if isinstance(outcome, Failure):
-            failed.append(name)
-            print(f"{name}: {outcome.message}", flush=True)
-            return
-        results.append(outcome)
-        print(f"{name}: {told(outcome)} {outcome['cpu_seconds']} s", flush=True)
-
-    run_in_processes(run, [job for job in todo if identity(job) not in known], n_processes, note)
-    return failed
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), metavar="PROBLEM")
+    parser = command_line(__doc__)
+    parser.add_argument("--measure", choices=MEASURES, default="returns")
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, metavar="PROBLEM")
     parser.add_argument("--entrants", nargs="+", choices=ENTRANTS, metavar="ENTRANT")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument(
-        "--variation", action="append", default=[], help="NAME=VALUE,... on top of the entrants' settings"
-    )
-    parser.add_argument(
-        "--episodes",
-        type=int,
-        default=EPISODES,
-        help="of each policy in an evaluation; what stands in the results is not run again for more of them",
-    )
-    parser.add_argument("--jobs", type=int, default=available_cores())
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--seeds", type=int, nargs="+", help="from 100 up for tuning, below for reporting")
+    parser.add_argument("--variation", action="append", help="NAME=VALUE,... on top of the settings; several times")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help="of each policy in an evaluation")
+    parser.add_argument("--jobs", type=int, default=available_cores(), help="runs at a time")
+    parser.add_argument("--results", type=Path, help="the file of lines, instead of that of the measure")
     parser.add_argument("--list", action="store_true", help="print problems and entrants, and stop")
     args = parser.parse_args(arguments)
     if args.episodes < 1:
@@ -240,10 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if args.list:
         print("\n".join([*PROBLEMS, "", *ENTRANTS]))
         return
-    todo = jobs(args.problems, args.entrants, args.seeds, args.variation or [""], args.episodes)
-    failed = run_missing(todo, RunFile(args.results), args.jobs)
-    if failed:
-        raise SystemExit(f"{len(failed)} runs failed; the same command tries them again: {'; '.join(failed)}.")
+    measure = MEASURES[args.measure]
+    todo = jobs(args.measure, args.problems, args.entrants, args.seeds, args.variation or [""], args.episodes)
+    processes = 1 if measure.one_at_a_time else args.jobs
+    run_jobs(todo, args.results or measure.results, processes, identity, measure.summary)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The bars that GSAC has to clear, problem by problem, and whether it does."""
+"""Checks, for each problem, whether GSAC reaches the return that it should reach: its bar."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import returns_rows
-from returns_rows import OURS, Entrant
+from arena import OURS, PROBLEMS
+from returns_rows import Entrant, of_problem
+from studies import table
 
 from gsac.experiments import curves
 
@@ -75,9 +76,9 @@ class ShareOfIQM:
 
 
 def against(algo: str, steps: int, field: Sequence[Entrant], holds: Callable[[Entrant], bool]) -> Verdict:
-    """Whether it holds against all whole entries of this algorithm and budget, and their figures."""
+    """Checks the condition against all complete entries of this algorithm and budget. Returns the verdict and their figures."""
     rivals = [rival for rival in field if rival.algo == algo and rival.timesteps == steps]
-    if not rivals or any(returns_rows.missing_seeds(rival) for rival in rivals):
+    if not rivals or any(rival.missing_seeds for rival in rivals):
         return None, f"{algo.upper()} with {steps:,} steps missing"
     figures = ", ".join(f"{rival.label} {curves.with_interval(rival.finals)}" for rival in rivals)
     return all(map(holds, rivals)), f"{figures} with {steps:,} steps"
@@ -85,7 +86,7 @@ def against(algo: str, steps: int, field: Sequence[Entrant], holds: Callable[[En
 
 @dataclass(frozen=True)
 class Bar:
-    """What has to be reached on one problem.
+    """The return that should be reached on one problem.
 
     :param steps: the budget; None for the longest that the label has
     :param text: the bar, in words
@@ -115,7 +116,7 @@ BARS: dict[str, Bar] = {
         line=240.0,
     ),
     "MountainCar-v0": Bar(120_000, "mean of the seeds at least -105", (MeanAtLeast(-105.0),), line=-105.0),
-    **dict.fromkeys(returns_rows.PLANS["minatar"], MINATAR),
+    **{name: MINATAR for name, problem in PROBLEMS.items() if problem.group == "minatar"},
     "HalfCheetah-v5, 7 bins": Bar(
         100_000,
         "IQM above PPO's, and at least 80% of SAC's on continuous actions, with the same steps",
@@ -133,10 +134,9 @@ def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
     if not own:
         return None, f"{bar.label} missing"
     entrant = own[-1]
-    missing = returns_rows.missing_seeds(entrant)
     verdicts = [condition(entrant, field) for condition in bar.conditions]
     figures = [f"IQM {curves.with_interval(entrant.finals)}", *(figures for _, figures in verdicts)]
-    if missing:
+    if missing := entrant.missing_seeds:
         figures.insert(0, f"seeds {', '.join(map(str, missing))} missing")
         return None, "; ".join(figures)
     states = [state for state, _ in verdicts]
@@ -144,15 +144,15 @@ def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
     return decided, "; ".join(figures)
 
 
-def table(entrants: Sequence[Entrant]) -> str:
-    """All bars."""
-    lines = ["| environment | algorithm | steps | bar | reached | |", "|---|---|---|---|---|---|"]
+def bars(entrants: Sequence[Entrant]) -> str:
+    """The table of all bars and verdicts."""
+    rows = []
     for problem, bar in BARS.items():
-        field = [entrant for entrant in entrants if entrant.problem == problem]
+        field = of_problem(problem, entrants)
         met, figures = judged(bar, field)
         longest = max((entrant.timesteps for entrant in field if entrant.label == bar.label), default=None)
         steps = bar.steps or longest
         state = {True: "**met**", False: "not met", None: "missing"}[met]
-        cells = (problem, bar.label, f"{steps:,}" if steps else "missing", bar.text, figures, state)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append((problem, bar.label, f"{steps:,}" if steps else "missing", bar.text, figures, state))
+    header = ("environment", "algorithm", "steps", "bar", "reached", "")
+    return table(header, rows).replace("|  |", "| |", 1)

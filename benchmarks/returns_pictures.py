@@ -1,4 +1,4 @@
-"""The learning curves of ``returns.py``'s runs, one picture for each group of problems."""
+"""Draws the learning curves of ``returns.py``'s runs, one picture for each group of problems."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-import returns_bars
 import returns_rows
+from arena import OURS
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from returns_rows import LABELS, OURS, Entrant
+from returns_bars import BARS
+from returns_rows import GROUPS, LABELS, Entrant, of_problem
 
 from gsac.experiments import curves
 from gsac.saving.files import atomic_write
@@ -48,7 +50,7 @@ STYLE = {"font.size": 11, "axes.titlesize": 12, "axes.edgecolor": "0.4"}
 
 @dataclass(frozen=True)
 class Picture:
-    """What one file shows: the problems of some groups, and on them the variations of our preset or everything else."""
+    """Describes one picture: the groups of problems that it shows, and whether variations of our preset or all other runs."""
 
     name: str
     groups: tuple[str, ...]
@@ -65,43 +67,43 @@ class Picture:
 
 
 PICTURES = (
-    *(Picture(group, (group,)) for group in returns_rows.PLANS),
-    Picture("estimators", tuple(returns_rows.PLANS), variations=True),
+    *(Picture(group, (group,)) for group in GROUPS),
+    Picture("estimators", GROUPS, variations=True),
 )
 
 
 def panels(picture: Picture, entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
-    """Problem -> what is drawn of it; problems of which nothing but our preset could be shown as a variation are left out."""
+    """Selects what is drawn, by problem. A picture of variations leaves out problems that have none."""
     found: dict[str, list[Entrant]] = {}
     for problem in returns_rows.problems(entrant.problem for entrant in entrants):
-        shown = [entrant for entrant in entrants if entrant.problem == problem and picture.shows(entrant)]
+        shown = [entrant for entrant in of_problem(problem, entrants) if picture.shows(entrant)]
         compared = not picture.variations or any(entrant.label != OURS for entrant in shown)
-        if shown and compared and returns_rows.group_of(problem) in picture.groups:
+        if shown and compared and returns_rows.plan_of(problem).group in picture.groups:
             found[problem] = shown
     return found
 
 
 def fingerprint(picture: Picture, entrants: Sequence[Entrant]) -> str:
-    """Of everything that the picture shows; it stands in the file, which says so whether it is up to date."""
+    """Hashes everything that the picture shows. The hash is written into the file, so that tests see whether it is up to date."""
     shown = []
     for problem, field in panels(picture, entrants).items():
         lines = [
             (entrant.label, entrant.timesteps, *(array.tolist() for array in entrant.curve())) for entrant in field
         ]
-        bar = returns_bars.BARS.get(problem)
+        bar = BARS.get(problem)
         shown.append((problem, lines, bar and (bar.line, bar.steps)))
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def colours(entrants: Sequence[Entrant]) -> dict[str, str]:
-    """A colour for each label, the same in all pictures; labels without one of their own have a paler one."""
+    """Chooses a colour for each label, the same in all pictures; labels that are not in ``COLOURS`` get paler ones."""
     others = sorted({entrant.label for entrant in entrants} - COLOURS.keys())
     pale = matplotlib.colormaps["Set2"]
     return COLOURS | {label: to_hex(pale(i % 8)) for i, label in enumerate(others)}
 
 
 def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
-    """The picture as a PNG. There has to be something to show."""
+    """Draws the picture as a PNG. At least one panel must have runs."""
     shown, colour = panels(picture, entrants), colours(entrants)
     columns = min(len(shown), 2 if len(shown) <= 4 else 3)
     rows = math.ceil(len(shown) / columns)
@@ -121,8 +123,8 @@ def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
             for label in [*LABELS, *sorted(present - {*LABELS})]
             if label in present
         ]
-        if any(_line(problem) is not None for problem in shown):
-            handles.append(Line2D([], [], **BAR, label="the bar and its budget"))
+        if any(problem in BARS and BARS[problem].line is not None for problem in shown):
+            handles.append(Line2D([], [], **BAR_STYLE, label="the bar and its budget"))
         widest = 0.7 + 0.085 * max(len(str(handle.get_label())) for handle in handles)  # inches
         fitting = int(figure.get_figwidth() / widest)
         figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(fitting, 4)), frameon=False)
@@ -133,7 +135,13 @@ def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
         return curves.png(figure, about=fingerprint(picture, entrants))
 
 
-BAR = {"color": "0.25", "linestyle": (0, (5, 3)), "linewidth": 1.3, "marker": "D", "markersize": 5}
+BAR_STYLE: dict[str, Any] = {
+    "color": "0.25",
+    "linestyle": (0, (5, 3)),
+    "linewidth": 1.3,
+    "marker": "D",
+    "markersize": 5,
+}
 
 
 def _panel(axes: Axes, problem: str, field: Sequence[Entrant], colour: dict[str, str]) -> None:
@@ -157,17 +165,13 @@ def _panel(axes: Axes, problem: str, field: Sequence[Entrant], colour: dict[str,
         axes.set_xlim(min(entrant.curve()[0][0] for entrant in field), max(budgets))
         axes.xaxis.set_minor_formatter("")
     axes.xaxis.set_major_formatter(lambda steps, _: f"{steps / 1000:g}k" if steps else "0")
-    bar = returns_bars.BARS.get(problem)
+    bar = BARS.get(problem)
     if bar is not None and bar.line is not None:
         end = bar.steps or max(budgets)
-        axes.axhline(bar.line, color=BAR["color"], linestyle=BAR["linestyle"], linewidth=BAR["linewidth"], zorder=1)
+        axes.axhline(bar.line, zorder=1, **{name: BAR_STYLE[name] for name in ("color", "linestyle", "linewidth")})
         if end <= max(budgets):
-            axes.plot([end], [bar.line], color=BAR["color"], marker="D", markersize=5, clip_on=False, zorder=6)
-
-
-def _line(problem: str) -> float | None:
-    bar = returns_bars.BARS.get(problem)
-    return bar.line if bar else None
+            point = {name: BAR_STYLE[name] for name in ("color", "marker", "markersize")}
+            axes.plot([end], [bar.line], clip_on=False, zorder=6, **point)
 
 
 def _width(label: str) -> float:

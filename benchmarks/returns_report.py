@@ -1,4 +1,4 @@
-"""What ``returns.py`` has found: tables of all runs, the bars, scores over several problems, and learning curves.
+"""Reports the runs of ``returns.py``: tables of all runs, bars, scores over several problems, and learning curves.
 
     python benchmarks/returns_report.py                                   # prints all tables
     python benchmarks/returns_report.py --results again.jsonl --pictures . # of other runs, and draws their curves
@@ -9,18 +9,19 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import returns_bars
 import returns_pictures
 import returns_rows
 import returns_scores
-from returns_rows import LABELS, OURS, PLANS, Entrant
+from arena import OURS
+from returns_bars import BARS, bars
+from returns_rows import GROUPS, LABELS, Entrant, of_problem, plan_of
+from studies import command_line, table
 
 from gsac.experiments import curves
 
@@ -38,7 +39,7 @@ COMPACT = (OURS, "GSAC, defaults", "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE", 
 
 
 def numbers(seeds: Sequence[int]) -> str:
-    """The seeds in words.
+    """Names the seeds.
 
     >>> numbers([0, 1, 2, 3]), numbers([0, 2]), numbers([4])
     ('seeds 0 to 3', 'seeds 0, 2', 'seed 4')
@@ -52,16 +53,16 @@ def iqm(scores: np.ndarray) -> str:
     return f"{curves.interquartile_mean(scores):.4g}"
 
 
-def row(name: str, entrant: Entrant) -> str:
-    """One line of a table; planned seeds that did not run are called missing in their place."""
-    planned = returns_rows.plan_of(entrant.problem).seeds
+def row(name: str, entrant: Entrant) -> tuple[str, ...]:
+    """The cells of a table's line. Planned seeds that did not run are marked as missing."""
+    planned = range(plan_of(entrant.problem).n_seeds)
     finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
     seeds = sorted({*planned, *entrant.seeds})
     each = ", ".join(f"{finals[seed]:.4g}" if seed in finals else "missing" for seed in seeds)
     if seeds != list(planned):
         each += f" ({numbers(seeds)})"
     training = statistics.median(run["cpu_seconds"] - run["evaluation_seconds"] for run in entrant.runs)
-    cells = (
+    return (
         name,
         f"{entrant.timesteps:,}",
         each,
@@ -71,56 +72,50 @@ def row(name: str, entrant: Entrant) -> str:
         iqm(entrant.figures("area")),
         f"{training:.0f}",
     )
-    return f"| {' | '.join(cells)} |"
-
-
-def header(first: str) -> list[str]:
-    return [f"| {' | '.join((first, *FIGURES))} |", "|---" * (1 + len(FIGURES)) + "|"]
 
 
 def label_table(label: str, entrants: Sequence[Entrant]) -> str:
-    """One entrant on every problem where it has run."""
+    """The table of one algorithm on every problem where it has run."""
     shown = returns_rows.problems(entrant.problem for entrant in entrants)
     runs = [entrant for problem in shown for entrant in of_problem(problem, entrants) if entrant.label == label]
-    return "\n".join([*header("environment"), *(row(entrant.problem, entrant) for entrant in runs)])
+    return table(("environment", *FIGURES), (row(entrant.problem, entrant) for entrant in runs))
 
 
 def problem_table(problem: str, field: Sequence[Entrant]) -> str:
-    """All entrants on one problem, with those that were planned and are missing.
+    """The section of one problem: all algorithms, also planned ones that are missing, and the command that repeats the runs.
 
     :param field: everything on the problem
     """
-    plan = returns_rows.plan_of(problem)
     if not field:
         return f"### {problem}\n\nmissing"
-    lines = [*header("algorithm"), *(row(entrant.label, entrant) for entrant in field)]
-    present = {entrant.label for entrant in field}
-    absent = [label for label in plan.labels if label not in present]
-    lines += [f"| {label} |{' missing |' * len(FIGURES)}" for label in absent]
+    plan, present = plan_of(problem), {entrant.label for entrant in field}
+    rows = [row(entrant.label, entrant) for entrant in field]
+    rows += [(label, *("missing" for _ in FIGURES)) for label in plan.planned if label not in present]
     episodes = sorted({entrant.episodes for entrant in field})
     caption = (
-        f"{numbers(plan.seeds).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
+        f"{numbers(range(plan.n_seeds)).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
         f"Settings: {'; '.join(settings(field))}."
     )
-    seeds = " ".join(map(str, plan.seeds))
+    seeds = " ".join(map(str, range(plan.n_seeds)))
     command = f"python benchmarks/returns.py --problems {shlex.quote(problem)} --seeds {seeds} --results again.jsonl"
-    return "\n\n".join([f"### {problem}", "\n".join(lines), caption, f"To replicate: `{command}`"])
+    parts = [f"### {problem}", table(("algorithm", *FIGURES), rows), caption, f"To replicate: `{command}`"]
+    return "\n\n".join(parts)
 
 
 def settings(field: Sequence[Entrant]) -> list[str]:
-    """Where each entrant's settings are from."""
+    """Lists where each algorithm's settings are from."""
     return list(dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field))
 
 
 def group(name: str, entrants: Sequence[Entrant]) -> str:
-    """The picture and the tables of a group of problems, for a page of ``docs/``."""
+    """The picture and the sections of a group of problems."""
     shown = returns_rows.problems((entrant.problem for entrant in entrants), name)
     parts = [problem_table(problem, of_problem(problem, entrants)) for problem in shown]
     return "\n\n".join([*picture_link(name, entrants), *parts])
 
 
 def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
-    """The picture of this name as a page of ``docs/`` shows it, if there is anything in it."""
+    """The Markdown link to the picture of this name; nothing if the picture would be empty."""
     (picture,) = (picture for picture in returns_pictures.PICTURES if picture.name == name)
     if not returns_pictures.panels(picture, entrants):
         return []
@@ -128,79 +123,56 @@ def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
 
 
 def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:
-    """A line for each problem: interquartile means with intervals, the steps where not ours, the number of missing seeds.
+    """The table of interquartile means with intervals, a line for each problem.
 
-    An entrant has the budget that we have on the problem if it ran with it, else its longest.
+    An algorithm is shown with our budget on the problem if it ran with it, or else with its longest, which is then named.
 
     :param shown: the problems; all if None
     """
-    lines = [f"| environment | steps | {' | '.join(columns)} |", "|---|---" + "|---" * len(columns) + "|"]
+    rows = []
     for problem in returns_rows.problems(entrant.problem for entrant in entrants) if shown is None else shown:
         field = of_problem(problem, entrants)
-        bar = returns_bars.BARS.get(problem)
-        ours = next(
-            filter(None, (chosen(label, bar.steps if bar else None, field) for label in (OURS, "GSAC, defaults"))), None
-        )
-        steps = ours.timesteps if ours else None
-        cells = [cell(problem, label, steps, field) for label in columns]
-        lines.append(f"| {problem} | {f'{steps:,}' if steps else 'missing'} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        bar = BARS.get(problem)
+        ours = filter(None, (chosen(label, bar.steps if bar else None, field) for label in (OURS, "GSAC, defaults")))
+        steps = next((entrant.timesteps for entrant in ours), None)
+        cells = (cell(problem, label, steps, field) for label in columns)
+        rows.append((problem, f"{steps:,}" if steps else "missing", *cells))
+    return table(("environment", "steps", *columns), rows)
 
 
 def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) -> str:
-    entrant, plan = chosen(label, steps, field), returns_rows.plan_of(problem)
+    entrant, plan = chosen(label, steps, field), plan_of(problem)
     if entrant is None:
-        return "missing" if label in plan.labels else "-"
+        return "missing" if label in plan.planned else "-"
     notes = [] if entrant.timesteps == steps else [f"{entrant.timesteps:,} steps"]
-    if absent := len(returns_rows.missing_seeds(entrant)):
+    if absent := len(entrant.missing_seeds):
         notes.append(f"{absent} of {plan.n_seeds} seeds missing")
     return curves.with_interval(entrant.finals) + (f" ({', '.join(notes)})" if notes else "")
 
 
 def chosen(label: str, steps: int | None, field: Sequence[Entrant]) -> Entrant | None:
-    """The entrant of this label with so many steps; if there is none, with the most."""
+    """Finds the runs of this label with this many steps; if there are none, with the most."""
     of_label = [entrant for entrant in field if entrant.label == label]
     return next((entrant for entrant in of_label if entrant.timesteps == steps), of_label[-1] if of_label else None)
 
 
-def of_problem(problem: str, entrants: Sequence[Entrant]) -> list[Entrant]:
-    return [entrant for entrant in entrants if entrant.problem == problem]
-
-
-def bars(path: Path = returns_rows.RESULTS) -> str:
-    return returns_bars.table(returns_rows.load(path))
-
-
-def compact_table(path: Path = returns_rows.RESULTS) -> str:
-    return compact(returns_rows.load(path))
-
-
-def defaults_table(path: Path = returns_rows.RESULTS) -> str:
-    return label_table("GSAC, defaults", returns_rows.load(path))
-
-
-def estimators(path: Path = returns_rows.RESULTS) -> str:
-    """Our preset with each estimator that was planned or run, where any was, and the picture."""
-    entrants = returns_rows.load(path)
+def estimators(entrants: Sequence[Entrant]) -> str:
+    """The picture and the table of our preset with each estimator, for problems where any was planned or run."""
     labels: dict[str, set[str]] = {}
     for problem in returns_rows.problems(entrant.problem for entrant in entrants):
-        there = {*returns_rows.plan_of(problem).labels, *(entrant.label for entrant in of_problem(problem, entrants))}
+        there = {*plan_of(problem).planned, *(entrant.label for entrant in of_problem(problem, entrants))}
         if varied := {label for label in there if label.startswith(returns_pictures.VARIATION)}:
             labels[problem] = varied
     columns = [label for label in LABELS if label == OURS or any(label in varied for varied in labels.values())]
     return "\n\n".join([*picture_link("estimators", entrants), compact(entrants, columns, [*labels])])
 
 
-def normalized(path: Path = returns_rows.RESULTS) -> str:
-    return returns_scores.table(returns_rows.load(path), returns_scores.anchors())
-
-
-def group_tables(name: str, path: Path = returns_rows.RESULTS) -> str:
-    return group(name, returns_rows.load(path))
+def scores(entrants: Sequence[Entrant]) -> str:
+    return returns_scores.scores(entrants, returns_scores.anchors())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--results", type=Path, default=returns_rows.RESULTS)
     parser.add_argument("--pictures", type=Path, help="the folder to draw learning curves in")
     parser.add_argument("--random", action="store_true", help="measure the returns of uniform actions, and stop")
@@ -209,9 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         returns_scores.measure()
         return
     entrants = returns_rows.load(args.results)
-    scores = returns_scores.table(entrants, returns_scores.anchors())
-    tables = [returns_bars.table(entrants), compact(entrants), scores, *(group(name, entrants) for name in PLANS)]
-    print("\n\n".join(tables))
+    print(bars(entrants), compact(entrants), scores(entrants), *(group(name, entrants) for name in GROUPS), sep="\n\n")
     if args.pictures:
         for path in returns_pictures.draw_all(entrants, args.pictures):
             print(f"\n{path}")

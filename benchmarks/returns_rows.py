@@ -1,100 +1,47 @@
-"""The runs of ``returns.py`` as its reports read them: by problem, algorithm and budget."""
+"""Reads the runs of ``returns.py`` and of former programs, and groups them by problem, algorithm and budget."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import defaults
 import numpy as np
+import studies
+from arena import ENTRANTS, PROBLEMS, Entry, Problem, todays
+from studies import changes, reported
 
-from gsac.algorithms.arguments import upgraded
+from gsac.algorithms.arguments import upgraded as upgraded_arguments
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line, identity_of
+from gsac.moved import MOVED
 
-RESULTS = Path(__file__).parent / "results" / "returns.jsonl"
-OURS = "GSAC, preset"
-LABELS = (
-    OURS,
-    "GSAC, defaults",
-    "GSAC, plain",
-    "GSAC, preset, gumbel_softmax",
-    "GSAC, preset, straight_through_gumbel",
-    "GSAC, preset, rloo",
-    "GSAC, preset, local_expectation",
-    "GSAC, preset, expected",
-    "SDSAC",
-    "DQN",
-    "DQN, centred RMSprop",
-    "QRDQN",
-    "PPO",
-    "REINFORCE",
-    "SAC, continuous actions",
-)
+RESULTS = studies.RESULTS / "returns.jsonl"
+LABELS = tuple(ENTRANTS)
 """In the order of the tables; others follow in the order of the file."""
 
+GROUPS = tuple(dict.fromkeys(problem.group for problem in PROBLEMS.values()))
+UNPLANNED = Problem("large", "", 0, 0)
+"""The plan for problems that are not in ``PROBLEMS``."""
 
-IDENTITY = ("problem", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
-"""The entries of a run's line that tell it from other runs."""
-
-BEFORE = defaults.PLAIN | {"bound_targets": False}
-"""GSAC as it was before it had these arguments, which the first lines of the file do not name."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to be there for one problem, so that what is not can be called missing."""
-
-    labels: tuple[str, ...]
-    n_seeds: int = 5
-
-    @property
-    def seeds(self) -> range:
-        """From 0 up."""
-        return range(self.n_seeds)
-
-
-CLASSIC = (
-    *(OURS, "GSAC, defaults", "GSAC, preset, gumbel_softmax", "GSAC, preset, expected"),
-    *("SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE"),
-)
-SAME_ON_LINEAR = "GSAC, preset, straight_through_gumbel"
-"""Has the gradient of ``gumbel_softmax`` on critics that are linear in one choice, as these presets' are; one problem shows it."""
-MINATAR = Plan((OURS, "SDSAC", "DQN", "DQN, centred RMSprop"))
-CUT = Plan((OURS, "GSAC, defaults", "PPO", "SAC, continuous actions"))
-SWITCHES = Plan(("GSAC, defaults", "PPO"))
-PLANS: dict[str, dict[str, Plan]] = {
-    "classic": {
-        "CartPole-v1": Plan((*CLASSIC, SAME_ON_LINEAR)),
-        **dict.fromkeys(("Acrobot-v1", "LunarLander-v3", "MountainCar-v0"), Plan(CLASSIC)),
-    },
-    "minatar": dict.fromkeys(("Breakout", "Asterix", "Freeway", "SpaceInvaders"), MINATAR),
-    "large": {
-        "LunarLanderContinuous-v3, 7 bins": CUT,
-        "BipedalWalker-v3, 7 bins": CUT,
-        "HalfCheetah-v5, 7 bins": Plan((OURS, "PPO", "SAC, continuous actions"), n_seeds=3),
-        **dict.fromkeys((f"{name}, MultiBinary({n})" for name in ("Switches", "Pairs") for n in (20, 40)), SWITCHES),
-    },
-}
-"""The problems of each group, in the order of the report."""
+IDENTITY = ("env", "label", "seed", "timesteps", "n_envs", "normalize", "env_wrapper", "configuration")
 
 
 @dataclass(frozen=True, eq=False)
 class Entrant:
-    """One algorithm with one budget on one problem: a row of a table, a curve of a picture.
+    """The runs of one algorithm with one budget on one problem: a row of a table, a curve of a picture.
 
     :param label: with the variation behind it, where there is one
-    :param runs: the rows of the file, by seed
+    :param runs: the lines of the file, by seed
     """
 
     problem: str
     label: str
     algo: str
     timesteps: int
-    runs: tuple[dict[str, Any], ...]
+    runs: tuple[Line, ...]
 
     @property
     def seeds(self) -> list[int]:
@@ -107,8 +54,13 @@ class Entrant:
 
     @property
     def episodes(self) -> int:
-        """Of an evaluation."""
+        """The number of episodes of an evaluation."""
         return len(self.runs[0]["curve"][-1]["deterministic"])
+
+    @property
+    def missing_seeds(self) -> list[int]:
+        """The planned seeds that it has not run."""
+        return [seed for seed in range(plan_of(self.problem).n_seeds) if seed not in self.seeds]
 
     def figures(self, name: str, kind: str = "deterministic") -> np.ndarray:
         """``final`` or ``area`` of the ``deterministic`` or ``stochastic`` policy. [runs]"""
@@ -123,35 +75,100 @@ class Entrant:
 
 
 def load(path: Path = RESULTS) -> list[Entrant]:
-    """What the file shows; nothing if there is none.
+    """Reads and groups the reported runs of a file; an empty list if there is no file.
 
     :raises ValueError: see :func:`entrants`
     """
-    return entrants(RunFile(path).read())
+    return entrants(read(path))
 
 
-def reported(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without tuning seeds, and without what was superseded."""
-    return [row for row in rows if row["seed"] < defaults.FIRST_TUNING_SEED and not row.get("superseded")]
+def read(path: Path) -> list[Line]:
+    """Reads all lines of a file, in today's form."""
+    return [upgraded(line) for line in RunFile(path).read()]
 
 
-def identity(row: dict[str, Any]) -> str:
-    """What tells a run from others. Arguments that came after it was made count as what changes nothing."""
-    configuration = row.get("configuration", {})
-    complete = row | {"configuration": BEFORE | upgraded(configuration) if row["algo"] == "gsac" else configuration}
-    return json.dumps({name: complete.get(name) for name in IDENTITY}, sort_keys=True, default=str)
+def upgraded(line: Line) -> Line:
+    """Translates a line to today's form: modules by their present names, and lines of former programs as ``returns.py`` writes them."""
+    for name, convert in FORMER.items():
+        if name in line:
+            line = line | {"n_envs": 1, "normalize": False, "env_wrapper": None} | convert(line)
+            line = {key: value for key, value in line.items() if key != name}
+    return line | {name: _renamed(line[name]) for name in ("variation", "env_wrapper") if name in line}
+
+
+def _of_defaults(line: Line) -> Line:
+    """Translates a line of a program that evaluated with 5 episodes during training and 20 at the end."""
+    algo = "reinforce" if "baseline" in line["config"] else "gsac"
+    return _of_env(line["env"]) | {
+        **{"algo": algo, "label": "GSAC, defaults" if algo == "gsac" else "REINFORCE"},
+        **{"configuration": line["config"], "episodes": 20},
+        "curve": [{"step": point["step"], "deterministic": [point["mean"]]} for point in line["curve"]],
+        "final": {"deterministic": line["final"], "stochastic": line["final_stochastic"]},
+        "area": {"deterministic": statistics.fmean(point["mean"] for point in line["curve"])},
+    }
+
+
+def _of_wall_time(line: Line) -> Line:
+    settings = line["settings"]
+    return {
+        **{"problem": "CartPole-v1", "label": {"gsac": "GSAC, plain"}.get(line["algo"], line["algo"].upper())},
+        **{"n_envs": settings["n_envs"], "timesteps": settings["total_timesteps"], "settings_from": settings["source"]},
+        "configuration": settings["arguments"],
+    }
+
+
+def _of_gradients(line: Line) -> Line:
+    entry = Entry(line["arguments"] | {"policy_kwargs": line["policy_kwargs"]})
+    return _of_env(line["env"]) | {
+        **{"algo": "gsac", "label": "GSAC, plain", "variation": ""},
+        "configuration": entry.complete() | upgraded_arguments(line["arguments"]),
+    }
+
+
+FORMER: dict[str, Callable[[Line], Line]] = {
+    "config": _of_defaults,
+    "budget": _of_wall_time,
+    "policy_kwargs": _of_gradients,
+}
+"""An entry that only lines of a former program have -> what they lack of today's form."""
+
+
+def _of_env(env: str) -> Line:
+    """Finds the problem of an environment that former programs registered."""
+    if env == "gsac/HalfCheetah7-v0":
+        problem = "HalfCheetah-v5, 7 bins"
+        return {"problem": problem, "env_wrapper": PROBLEMS[problem].discretized}
+    return {"problem": "Pairs, MultiBinary(40)" if env == "gsac/Pairs40-v0" else env}
+
+
+def _renamed(value: Any) -> Any:
+    """Replaces the former name of the module of wrappers, anywhere in plain data."""
+    if isinstance(value, str):
+        return value.replace("gsac.wrappers.", f"{MOVED['gsac.wrappers']}.")
+    if isinstance(value, list):
+        return [_renamed(item) for item in value]
+    if isinstance(value, dict):
+        return {_renamed(name): item for name, item in value.items()}
+    return value
+
+
+def identity(line: Line) -> str:
+    """The same text for lines of the same run, whatever their age, and a different one for other runs."""
+    line = upgraded(line)
+    environment = PROBLEMS[line["problem"]].env if line["problem"] in PROBLEMS else line["problem"]
+    configuration = todays(line["algo"], line.get("configuration", {}))
+    return identity_of(line | {"env": environment, "configuration": configuration}, IDENTITY)
 
 
 def named(label: str, variation: str) -> str:
-    """The label with its changes behind it, wrappers by the names of their classes."""
-    changes = []
+    """Appends the variation to the label, with wrappers by the names of their classes."""
+    parts = []
     for change in variation.split(","):
         if change.startswith("env_wrapper="):
-            [(_, wrappers)] = defaults.changes(change)
-            changes += [_wrapper(described) for described in wrappers]
+            parts += [_wrapper(described) for described in changes(change)["env_wrapper"]]
         else:
-            changes.append(change)
-    return ", ".join(filter(None, (label, ",".join(changes))))
+            parts.append(change)
+    return ", ".join(filter(None, (label, ",".join(parts))))
 
 
 def _wrapper(described: dict[str, dict[str, Any]]) -> str:
@@ -159,17 +176,16 @@ def _wrapper(described: dict[str, dict[str, Any]]) -> str:
     return f"{path.rpartition('.')[2]}({', '.join(f'{name}={value}' for name, value in arguments.items())})"
 
 
-def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
-    """The reported rows, together where only the seed differs; by problem, label and budget.
+def entrants(lines: Iterable[Line]) -> list[Entrant]:
+    """Groups the reported lines by problem, label and budget.
 
     :raises ValueError: a seed that stands there twice, or seeds of one entrant that ran with different settings or were
         evaluated at different steps
     """
-    found: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in reported(rows):
-        found.setdefault((row["problem"], named(row["label"], row.get("variation", "")), row["timesteps"]), []).append(
-            row
-        )
+    found: dict[tuple[str, str, int], list[Line]] = {}
+    for line in reported(lines):
+        key = (line["problem"], named(line["label"], line.get("variation", "")), line["timesteps"])
+        found.setdefault(key, []).append(line)
     for (problem, label, timesteps), runs in found.items():
         _check(f"{label} on {problem} with {timesteps:,} steps", runs)
     labels = [*LABELS, *dict.fromkeys(label for _, label, _ in found if label not in LABELS)]
@@ -182,7 +198,7 @@ def entrants(rows: Iterable[dict[str, Any]]) -> list[Entrant]:
     ]
 
 
-def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
+def _check(name: str, runs: Sequence[Line]) -> None:
     seeds = [run["seed"] for run in runs]
     for seed in seeds:
         if seeds.count(seed) > 1:
@@ -197,22 +213,15 @@ def _check(name: str, runs: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def group_of(problem: str) -> str:
-    """Where the problem is shown: those that no plan names are taken to be large."""
-    return next((group for group, plans in PLANS.items() if problem in plans), "large")
+def plan_of(problem: str) -> Problem:
+    """Finds the problem's entry in ``PROBLEMS``; five seeds of our preset if it has none."""
+    return PROBLEMS.get(problem, UNPLANNED)
 
 
 def problems(found: Iterable[str] = (), group: str | None = None) -> list[str]:
-    """All planned problems, then those found that were not planned; of one group, if it is given."""
-    names = dict.fromkeys([*(problem for plans in PLANS.values() for problem in plans), *found])
-    return [problem for problem in names if group in (None, group_of(problem))]
+    """Lists our problems and then others that were found; those of one group if it is given."""
+    return [name for name in dict.fromkeys([*PROBLEMS, *found]) if group in (None, plan_of(name).group)]
 
 
-def plan_of(problem: str) -> Plan:
-    """What has to be there for the problem: nothing but our own five seeds if it was not planned."""
-    return PLANS[group_of(problem)].get(problem, Plan((OURS,)))
-
-
-def missing_seeds(entrant: Entrant) -> list[int]:
-    """The planned seeds that the entrant has not run."""
-    return [seed for seed in plan_of(entrant.problem).seeds if seed not in entrant.seeds]
+def of_problem(problem: str, entrants: Sequence[Entrant]) -> list[Entrant]:
+    return [entrant for entrant in entrants if entrant.problem == problem]

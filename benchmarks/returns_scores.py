@@ -1,4 +1,4 @@
-"""Scores that add up over the classic problems: 0 is a policy that draws its actions uniformly, 1 is "solved".
+"""Computes scores that can be averaged over the classic problems: 0 for uniformly random actions, 1 for "solved".
 
 The returns of uniform actions are measured by ``python benchmarks/returns_report.py --random``; a problem counts as solved at
 Gymnasium's ``reward_threshold``. The interquartile mean over all problems and seeds, with a bootstrap that draws each
@@ -15,20 +15,19 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import returns_rows
-from returns_rows import Entrant
+import studies
+from arena import PROBLEMS
+from returns_rows import Entrant, plan_of
 
 from gsac.experiments import curves
-from gsac.experiments.compare import reward_threshold
-from gsac.experiments.run import versions
-from gsac.saving.files import atomic_write
+from gsac.experiments.environments import reward_threshold
 
-RANDOM = Path(__file__).parent / "results" / "random_returns.json"
+RANDOM = studies.RESULTS / "random_returns.json"
 EPISODES = 100
 
 
 def random_returns(env_id: str, episodes: int) -> list[float]:
-    """The returns of whole episodes of uniform actions, seeded from 0 up."""
+    """Plays whole episodes of uniformly random actions, seeded from 0 up. Returns the returns."""
     env = gymnasium.make(env_id)
     env.action_space.seed(0)
     returns = []
@@ -44,9 +43,9 @@ def random_returns(env_id: str, episodes: int) -> list[float]:
 
 
 def measure(path: Path = RANDOM, episodes: int = EPISODES, env_ids: Iterable[str] | None = None) -> None:
-    """Writes what a score of 0 and one of 1 stand for, for each classic problem."""
+    """Measures and writes the returns that scores of 0 and 1 stand for, for each classic problem."""
     measured: dict[str, Any] = {}
-    for env_id in env_ids or returns_rows.PLANS["classic"]:
+    for env_id in env_ids or [name for name, problem in PROBLEMS.items() if problem.group == "classic"]:
         returns = random_returns(env_id, episodes)
         measured[env_id] = {
             "random": statistics.fmean(returns),
@@ -54,17 +53,16 @@ def measure(path: Path = RANDOM, episodes: int = EPISODES, env_ids: Iterable[str
             "episodes": episodes,
             "threshold": reward_threshold(env_id),
         }
-    with atomic_write(path) as file:
-        file.write(json.dumps({"problems": measured, "versions": versions()}, indent=1).encode() + b"\n")
+    studies.write(path, {"problems": measured})
 
 
 def anchors(path: Path = RANDOM) -> dict[str, dict[str, float]]:
-    """Problem -> what was measured."""
+    """Reads what :func:`measure` wrote, by problem."""
     return json.loads(path.read_text())["problems"]
 
 
 def normalized(returns: np.ndarray, anchor: dict[str, float]) -> np.ndarray:
-    """Returns as scores.
+    """Converts returns to scores.
 
     >>> normalized(np.array([-200.0, -150.0, -100.0]), {"random": -200.0, "threshold": -100.0})
     array([0. , 0.5, 1. ])
@@ -72,38 +70,34 @@ def normalized(returns: np.ndarray, anchor: dict[str, float]) -> np.ndarray:
     return (returns - anchor["random"]) / (anchor["threshold"] - anchor["random"])
 
 
-def table(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -> str:
-    """For each problem the interquartile mean of the scores, and the one over all problems for those that entered all.
+def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -> str:
+    """The table of interquartile means of scores, for each problem and over all problems.
 
     Of a label's budgets on one problem the longest counts; over all problems, the seeds that it has on each of them.
     Labels that no plan has, changes of single problems, are left out; where one was planned for some problems only, "-"
     stands for the others and for all.
     """
-    planned = {label for problem in problems for label in returns_rows.plan_of(problem).labels}
-    header = ["algorithm", *problems, "all [95% interval]", "seeds"]
-    lines = [f"| {' | '.join(header)} |", "|---" * len(header) + "|"]
-    labels = dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems)
-    for label in filter(planned.__contains__, labels):
+    planned = {label for problem in problems for label in plan_of(problem).planned}
+    rows = []
+    for label in dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems):
+        if label not in planned:
+            continue
         longest = {entrant.problem: entrant for entrant in entrants if entrant.label == label}  # they come by budget
         cells = [label]
         for problem, anchor in problems.items():
             entrant = longest.get(problem)
             if entrant is None:
-                cells.append("missing" if label in returns_rows.plan_of(problem).labels else "-")
+                cells.append("missing" if label in plan_of(problem).planned else "-")
             else:
                 score = curves.interquartile_mean(normalized(entrant.finals, anchor))
                 cells.append(f"{score:.2f} ({entrant.timesteps:,})")
-        cells += (
-            ("-", "-")
-            if "-" in cells
-            else over_all([longest.get(problem) for problem in problems], list(problems.values()))
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) if len(lines) > 2 else "missing"
+        every = [longest.get(problem) for problem in problems]
+        rows.append([*cells, *(("-", "-") if "-" in cells else over_all(every, list(problems.values())))])
+    return studies.table(["algorithm", *problems, "all [95% interval]", "seeds"], rows) if rows else "missing"
 
 
 def over_all(entrants: Sequence[Entrant | None], anchors: Sequence[dict[str, float]]) -> tuple[str, str]:
-    """The interquartile mean over problems and seeds with its interval, and the seeds."""
+    """The interquartile mean over problems and seeds with its interval, and the seeds, as text."""
     present = [entrant for entrant in entrants if entrant is not None]
     seeds = sorted(set.intersection(*(set(entrant.seeds) for entrant in present))) if present else []
     if len(present) < len(entrants) or not seeds:

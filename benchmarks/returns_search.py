@@ -1,133 +1,76 @@
-"""What was tried on tuning seeds before the settings were chosen: a table of all of it, failures included.
+"""Tabulates all runs on tuning seeds, by which settings were chosen, failures included.
 
     python benchmarks/returns_search.py               # prints the table
     python benchmarks/returns_search.py LunarLander   # of the problems whose names begin so
+    python benchmarks/returns_search.py --results again.jsonl --seeds all   # of other runs of returns.py
 
-It reads the runs of ``returns.py --results benchmarks/results/returns_search.jsonl`` and those of ``defaults.py``.
+It reads the runs of ``returns.py --results benchmarks/results/returns_search.jsonl``, and those of an earlier program, which
+evaluated with five episodes on the way, and counted them in its seconds.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import defaults
+from returns_rows import read
+from studies import FIRST_TUNING_SEED, RESULTS, command_line, groups, table
 
-from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import Line
 
-SEARCH = Path(__file__).parent / "results" / "returns_search.jsonl"
+SWEEPS, SEARCH = RESULTS / "defaults.jsonl", RESULTS / "returns_search.jsonl"
 HEADER = (
-    "problem",
-    "steps",
-    "settings",
-    "seeds",
-    "return at the end, by seed",
-    "episodes",
-    "on the way",
-    "CPU seconds",
+    *("problem", "steps", "settings", "seeds", "return at the end, by seed", "episodes", "on the way", "CPU seconds"),
 )
 
 
-@dataclass(frozen=True)
-class Trial:
-    """One tuning run.
-
-    :param settings: where it started from, and what was changed
-    :param episodes: of the last evaluation
-    :param area: the mean of its evaluations
-    """
-
-    problem: str
-    timesteps: int
-    settings: str
-    commit: str
-    seed: int
-    final: float
-    episodes: int
-    area: float
-    cpu_seconds: float
+def settings(line: Line) -> str:
+    """Names the run's label and changes, without the budget, which has a column of its own."""
+    changed = (change for change in line["variation"].split(",") if not change.startswith("timesteps="))
+    return ", ".join(filter(None, (line["label"], *changed)))
 
 
-def of_returns(row: dict[str, Any]) -> Trial:
-    """A line of ``returns.py``."""
-    settings = ", ".join(filter(None, (row["label"], shortened(row["variation"]))))
-    final, area = row["final"]["deterministic"], row["area"]["deterministic"]
-    return Trial(
-        problem=row["problem"],
-        timesteps=row["timesteps"],
-        settings=settings,
-        commit=row["commit"],
-        seed=row["seed"],
-        final=final,
-        episodes=row.get("episodes", len(row["curve"][-1]["deterministic"])),
-        area=area,
-        cpu_seconds=row["cpu_seconds"] - row.get("evaluation_seconds", 0.0),  # which some runs did not note
+def trials(paths: Iterable[Path] = (SWEEPS, SEARCH), first_seed: int = FIRST_TUNING_SEED) -> list[Line]:
+    """Reads all runs on seeds from ``first_seed`` up, in the order of the files."""
+    return [line for path in paths for line in read(path) if line["seed"] >= first_seed]
+
+
+def key(line: Line) -> list[object]:
+    return [line["problem"], line["timesteps"], settings(line), line["commit"]]
+
+
+def tried(lines: Iterable[Line] | None = None) -> str:
+    """The table, with a line for each problem, budget, setting and commit."""
+    found = groups(trials() if lines is None else lines, key)
+    return table(HEADER, (row(group) for group in sorted(found, key=lambda group: group[0]["problem"])))
+
+
+def row(group: list[Line]) -> tuple[str, ...]:
+    """The cells of one setting. CPU seconds are without those of the evaluations, as far as the run measured them."""
+    episodes = {line.get("episodes", len(line["curve"][-1]["deterministic"])) for line in group}
+    seconds = (line["cpu_seconds"] - line.get("evaluation_seconds", 0.0) for line in group)
+    return (
+        group[0]["problem"],
+        f"{group[0]['timesteps']:,}",
+        settings(group[0]).replace("|", "\\|"),
+        ", ".join(str(line["seed"]) for line in group),
+        ", ".join(f"{line['final']['deterministic']:.4g}" for line in group),
+        " or ".join(map(str, sorted(episodes))),
+        f"{statistics.fmean(line['area']['deterministic'] for line in group):.4g}",
+        f"{statistics.median(seconds):.0f}",
     )
 
 
-def of_defaults(row: dict[str, Any]) -> Trial:
-    """A line of ``defaults.py``, whose evaluations on the way are of five episodes, and counted in its seconds."""
-    settings = ", ".join(filter(None, ("GSAC, defaults", shortened(row["variation"]))))
-    area = statistics.fmean(point["mean"] for point in row["curve"])
-    cpu_seconds = row.get("cpu_seconds", row["seconds"])  # which the first runs did not note
-    return Trial(
-        problem=row["env"],
-        timesteps=row["timesteps"],
-        settings=settings,
-        commit=row["commit"] or "",
-        seed=row["seed"],
-        final=row["final"],
-        episodes=defaults.EPISODES,
-        area=area,
-        cpu_seconds=cpu_seconds,
-    )
-
-
-def shortened(variation: str) -> str:
-    """Without the budget, which has a column of its own.
-
-    >>> shortened("timesteps=30000,n_steps=3,policy.net_arch=[64;64]")
-    'n_steps=3, policy.net_arch=[64;64]'
-    """
-    return ", ".join(change for change in variation.split(",") if not change.startswith("timesteps="))
-
-
-def trials(search: Path = SEARCH, sweeps: Path = defaults.RESULTS) -> list[Trial]:
-    """All of them, in the order in which they were run, sweeps of the defaults first."""
-    found = [of_defaults(row) for row in RunFile(sweeps).read()] + [of_returns(row) for row in RunFile(search).read()]
-    return [trial for trial in found if trial.seed >= defaults.FIRST_TUNING_SEED]
-
-
-def table(found: list[Trial]) -> str:
-    """A line for each problem, budget and setting; the same settings on another commit are another line."""
-    groups: dict[tuple[str, int, str, str], list[Trial]] = {}
-    for trial in found:
-        groups.setdefault((trial.problem, trial.timesteps, trial.settings, trial.commit), []).append(trial)
-    lines = [f"| {' | '.join(HEADER)} |", "|---" * len(HEADER) + "|"]
-    for (problem, timesteps, settings, _), group in sorted(groups.items(), key=lambda item: item[0][0]):
-        group = sorted(group, key=lambda trial: trial.seed)
-        cells = (
-            problem,
-            f"{timesteps:,}",
-            settings.replace("|", "\\|"),
-            ", ".join(str(trial.seed) for trial in group),
-            ", ".join(f"{trial.final:.4g}" for trial in group),
-            " or ".join(str(count) for count in sorted({trial.episodes for trial in group})),
-            f"{statistics.fmean(trial.area for trial in group):.4g}",
-            f"{statistics.median(trial.cpu_seconds for trial in group):.0f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def tried() -> str:
-    """Everything, for the page of results."""
-    return table(trials())
+def main() -> None:
+    parser = command_line(__doc__)
+    parser.add_argument("beginning", nargs="?", default="", help="of the names of the problems to show")
+    parser.add_argument("--results", type=Path, nargs="+", default=(SWEEPS, SEARCH))
+    parser.add_argument("--seeds", choices=("tuning", "all"), default="tuning")
+    args = parser.parse_args()
+    found = trials(args.results, FIRST_TUNING_SEED if args.seeds == "tuning" else 0)
+    print(tried([line for line in found if line["problem"].startswith(args.beginning)]))
 
 
 if __name__ == "__main__":
-    beginning = sys.argv[1] if len(sys.argv) > 1 else ""
-    print(table([trial for trial in trials() if trial.problem.startswith(beginning)]))
+    main()

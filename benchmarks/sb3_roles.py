@@ -1,7 +1,7 @@
 """A pytest plugin that puts GSAC in the place of SB3's DQN, SAC and A2C and of sb3-contrib's QRDQN.
 
 ``sb3_suite.py`` runs SB3's own tests with it. Only cases in which one of the four occurs are run, and of those only the
-ones that ``sb3_suite.NOT_APPLICABLE`` does not list. Assertions, steps and thresholds stay as they are; what changes:
+ones that ``sb3_not_applicable.yml`` does not list. Assertions, steps and thresholds stay as they are; what changes:
 
 - The class under test is GSAC under the other's name. It starts learning as early as the other, and arguments that only
   the other has (action noise, state-dependent exploration, epsilon, rollout lengths) are left out. The one test that asks
@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import defaults
 import gymnasium
 import numpy as np
 import pytest
@@ -36,15 +35,14 @@ from gymnasium import spaces
 from sb3_suite import reason_not_to_run
 from stable_baselines3.common.envs import IdentityEnv
 from stable_baselines3.common.vec_env import SubprocVecEnv
+from studies import PLAIN
 
-from gsac import GSAC, CnnPolicy, MlpPolicy, MultiInputPolicy
+from gsac import GSAC
 
 CLASSES_PER_NUMBER = 5
 """An odd number, so that the middle of a range can be chosen."""
 
-SETTINGS = {
-    "stable_baselines3/test_her.py::test_performance_her[10]": defaults.PLAIN | {"batch_size": 128, "gradient_steps": 8}
-}
+SETTINGS = {"stable_baselines3/test_her.py::test_performance_her[10]": PLAIN | {"batch_size": 128, "gradient_steps": 8}}
 """Where a test asks for a return, with settings that suit the other: those that suit GSAC. That return is one of training, in
 which actions are explored."""
 
@@ -54,7 +52,7 @@ FOREIGN_POLICY_KWARGS = {"n_quantiles", "log_std_init", "use_expln", "ortho_init
 
 
 class Role(GSAC):
-    """GSAC, constructed with what is meant for another algorithm."""
+    """GSAC, constructed with the arguments of another algorithm."""
 
     defaults: ClassVar[dict[str, Any]] = {"learning_starts": 100}
     foreign: ClassVar[set[str]] = set()
@@ -80,21 +78,25 @@ class SAC(Role):
 
 
 class WithOneExtractor:
-    """The actor's extractor under the name that the one of an on-policy policy has."""
+    """A policy whose actor's features extractor has the name that it has in on-policy policies."""
 
     features_extractor = property(lambda self: self.actor.features_extractor, lambda self, _: None)
 
 
-class ExtractorMlpPolicy(WithOneExtractor, MlpPolicy):
-    pass
+class WithQNet:
+    """A policy whose critics have the names of DQN's and QRDQN's networks."""
+
+    q_net = quantile_net = property(lambda self: self.critic)
+    q_net_target = quantile_net_target = property(lambda self: self.critic_target)
 
 
-class ExtractorCnnPolicy(WithOneExtractor, CnnPolicy):
-    pass
-
-
-class ExtractorMultiInputPolicy(WithOneExtractor, MultiInputPolicy):
-    pass
+def policies(mixin: type) -> dict[str, type]:
+    """Makes subclasses of GSAC's policies with a mixin. They are put into this module, where pickle looks for them."""
+    found = {}
+    for name, policy in GSAC.policy_aliases.items():
+        found[name] = type(f"{mixin.__name__}{name}", (mixin, policy), {"__module__": __name__})
+        globals()[found[name].__name__] = found[name]
+    return found
 
 
 class A2C(Role):
@@ -102,39 +104,12 @@ class A2C(Role):
 
     defaults: ClassVar[dict[str, Any]] = {"learning_starts": 5, "buffer_size": 10_000}
     foreign: ClassVar[set[str]] = {"n_steps"}
-    policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": ExtractorMlpPolicy,
-        "CnnPolicy": ExtractorCnnPolicy,
-        "MultiInputPolicy": ExtractorMultiInputPolicy,
-    }
-
-
-class WithQNet:
-    """The critics under the names of the networks that DQN and QRDQN have."""
-
-    q_net = quantile_net = property(lambda self: self.critic)
-    q_net_target = quantile_net_target = property(lambda self: self.critic_target)
-
-
-class QNetMlpPolicy(WithQNet, MlpPolicy):
-    pass
-
-
-class QNetCnnPolicy(WithQNet, CnnPolicy):
-    pass
-
-
-class QNetMultiInputPolicy(WithQNet, MultiInputPolicy):
-    pass
+    policy_aliases: ClassVar[dict[str, Any]] = policies(WithOneExtractor)
 
 
 class DQN(WithQNet, Role):
     foreign: ClassVar[set[str]] = {"exploration_fraction", "exploration_initial_eps", "exploration_final_eps"}
-    policy_aliases: ClassVar[dict[str, Any]] = {
-        "MlpPolicy": QNetMlpPolicy,
-        "CnnPolicy": QNetCnnPolicy,
-        "MultiInputPolicy": QNetMultiInputPolicy,
-    }
+    policy_aliases: ClassVar[dict[str, Any]] = policies(WithQNet)
 
 
 class QRDQN(DQN):
@@ -145,7 +120,7 @@ ROLES = {"DQN": DQN, "SAC": SAC, "A2C": A2C, "QRDQN": QRDQN}
 
 
 def translated(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Without what only the other's policy knows; the value network's layers become the critics'."""
+    """Translates another algorithm's ``policy_kwargs``: drops what GSAC lacks; the value network's layers become the critics'."""
     kwargs = {name: value for name, value in policy_kwargs.items() if name not in FOREIGN_POLICY_KWARGS}
     net_arch = kwargs.get("net_arch")
     if isinstance(net_arch, dict) and "qf" not in net_arch:
@@ -192,7 +167,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def role_of(item: Any) -> str | None:
-    """Which of the four the case is about: by its parameters, or, if no algorithm is among them, by its code."""
+    """Finds the algorithm that a test is about: by its parameters, or, if they contain none, by its code."""
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     tables = [value for value in vars(item.module).values() if isinstance(value, dict)]
     for table in tables:  # such as {"sac": (SAC, "Pendulum-v1")}
@@ -225,7 +200,7 @@ def names_in(code: types.CodeType) -> Iterator[str]:
 
 
 def discretised(env: gymnasium.Env) -> None:
-    """Makes an environment with ``Box`` actions take classes, in place."""
+    """Changes an environment with ``Box`` actions in place, so that it takes classes."""
     box = env.action_space
     if not isinstance(box, spaces.Box):
         return
@@ -245,7 +220,7 @@ def discretised(env: gymnasium.Env) -> None:
 
 
 def with_classes(init: Callable[..., None]) -> Callable[..., None]:
-    """The constructor of an environment, at whose end the environment takes classes."""
+    """Wraps an environment's constructor, so that the environment takes classes."""
 
     @functools.wraps(init)
     def wrapper(self: gymnasium.Env, *args: Any, **kwargs: Any) -> None:

@@ -1,12 +1,13 @@
-"""Stable-Baselines3's own tests, with GSAC in the roles of DQN, SAC, A2C and sb3-contrib's QRDQN.
+"""Runs Stable-Baselines3's own tests with GSAC in the roles of DQN, SAC, A2C and sb3-contrib's QRDQN.
 
     python benchmarks/sb3_suite.py
     python benchmarks/sb3_suite.py --sdist stable_baselines3-2.9.2.tar.gz --sdist sb3_contrib-2.9.2.tar.gz --only test_her
 
 The tests are part of both source distributions. pip downloads them into a temporary folder, unless ``--sdist`` names the
-files, and pytest runs them there, file by file; :mod:`sb3_roles` says what is put in whose place. A case that one of the
-four occurs in passes, or ``NOT_APPLICABLE`` gives the reason why it says nothing about GSAC; anything else fails the
-command, as does a reason that no case needs any more. Cases that SB3 skips without a GPU count as not applicable there. Writes ``results/sb3_suite.json``.
+files, and pytest runs them there, file by file; :mod:`sb3_roles` says which class replaces which. Each case that is about
+one of the four must pass, or ``sb3_not_applicable.yml`` gives the reason why it does not apply to GSAC; otherwise the command
+fails, also if a reason there fits no case. Cases that SB3 skips without a GPU count as not applicable. Writes
+``results/sb3_suite.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -22,68 +22,26 @@ import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results" / "sb3_suite.json"
+import studies
+import yaml
+
+RESULTS = studies.RESULTS / "sb3_suite.json"
 SDISTS = {"stable_baselines3": "stable-baselines3==2.9.2", "sb3_contrib": "sb3-contrib==2.9.2"}
 
 COUNTED = ("run", "passed", "not applicable", "failed")
 
-SDE = "state-dependent exploration: continuous actions only"
-ON_POLICY = "rollouts, advantages and state values: on-policy algorithms only"
-OLD_FILES = "files of the other algorithm from before SB3 2.4, which GSAC never wrote"
-ENDS = "for this combination SB3's test does nothing"
-ERROR = "GSAC refuses it too, in words of its own, which say what to write; the test wants those of SB3"
-SUMS_DICTIONARIES = "SB3 refuses n-step returns with Dict observations; GSAC's own buffer sums them"
-CRITIC_ALONE = "DQN's network chooses actions; GSAC's critics do not, and its actor alone is tested in SAC's role"
-
-NOT_APPLICABLE = {
-    "stable_baselines3/test_buffers.py::test_custom_rollout_buffer": ON_POLICY,
-    "stable_baselines3/test_cnn.py::test_cnn[True-SAC]": ENDS,
-    "stable_baselines3/test_cnn.py::test_cnn[True-DQN]": ENDS,
-    "stable_baselines3/test_cnn.py::test_features_extractor_target_net[True-DQN]": ENDS,
-    "stable_baselines3/test_custom_policy.py::test_flexible_mlp[A2C-net_arch7]": "an old form of net_arch, which warns",
-    "stable_baselines3/test_custom_policy.py::test_flexible_mlp[A2C-net_arch8]": "an old form of net_arch, which warns",
-    "stable_baselines3/test_distributions.py::test_squashed_gaussian[A2C]": SDE,
-    "stable_baselines3/test_distributions.py::test_get_distribution": ON_POLICY,
-    "stable_baselines3/test_distributions.py::test_predict_values": ON_POLICY,
-    "stable_baselines3/test_gae.py::test_gae_computation[*A2C]": ON_POLICY,
-    "stable_baselines3/test_gae.py::test_infinite_horizon[*A2C]": ON_POLICY,
-    "stable_baselines3/test_her.py::test_save_load[True-SAC]": SDE,
-    "stable_baselines3/test_her.py::test_save_load[True-DQN]": SDE,
-    "stable_baselines3/test_identity.py::test_discrete[env1-DQN]": ENDS,
-    "stable_baselines3/test_identity.py::test_discrete[env2-DQN]": ENDS,
-    "stable_baselines3/test_logger.py::test_sb3_import_without_optional_deps": "imports SB3 without its optional packages",
-    "stable_baselines3/test_n_step_replay.py::test_n_steps_with_dict_obs[None]": SUMS_DICTIONARIES,
-    "stable_baselines3/test_predict.py::test_predict[*CartPole-v1-SAC]": ENDS,
-    "stable_baselines3/test_predict.py::test_predict[*Pendulum-v1-DQN]": ENDS,
-    "stable_baselines3/test_predict.py::test_dqn_epsilon_greedy": "DQN's epsilon",
-    "stable_baselines3/test_run.py::test_advantage_normalization[*A2C]": ON_POLICY,
-    "stable_baselines3/test_run.py::test_warn_dqn_multi_env": "a warning about DQN's target_update_interval, in env steps",
-    "stable_baselines3/test_save_load.py::test_save_load_env_cnn[A2C]": OLD_FILES,
-    "stable_baselines3/test_save_load.py::test_save_load_no_target_params": OLD_FILES,
-    "stable_baselines3/test_save_load.py::test_save_load_policy[True-*]": SDE,
-    "stable_baselines3/test_save_load.py::test_save_load_q_net[*]": CRITIC_ALONE,
-    "stable_baselines3/test_sde.py::*": SDE,
-    "stable_baselines3/test_spaces.py::test_action_spaces[CartPole-v1-SAC]": "asserts that Discrete actions are refused",
-    "stable_baselines3/test_spaces.py::test_multidim_binary_not_supported": ERROR,
-    "stable_baselines3/test_spaces.py::test_sde_multi_dim": SDE,
-    "stable_baselines3/test_train_eval_mode.py::test_a2c_ppo_collect_rollouts_with_batch_norm[*A2C]": ON_POLICY,
-    "stable_baselines3/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[CartPole-v1-SAC]": ENDS,
-    "stable_baselines3/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[Pendulum-v1-DQN]": ENDS,
-    "sb3_contrib/test_cnn.py::test_cnn[True-QRDQN]": ENDS,
-    "sb3_contrib/test_cnn.py::test_feature_extractor_target_net[True-QRDQN]": ENDS,
-    "sb3_contrib/test_identity.py::test_discrete[env1-QRDQN]": ENDS,
-    "sb3_contrib/test_identity.py::test_discrete[env2-QRDQN]": ENDS,
-    "sb3_contrib/test_save_load.py::test_save_load_q_net[*]": CRITIC_ALONE,
-    "sb3_contrib/test_train_eval_mode.py::test_predict_with_dropout_batch_norm[Pendulum-v1-QRDQN]": ENDS,
+NOT_APPLICABLE: dict[str, str] = {
+    case: reason
+    for reason, cases in yaml.safe_load(Path(__file__).with_name("sb3_not_applicable.yml").read_text()).items()
+    for case in cases
 }
 """Cases, with ``*`` for any characters -> why they say nothing about GSAC."""
 
 
 def reason_not_to_run(case: str) -> str | None:
-    """Why the case, named ``package/file.py::test[parameters]``, does not apply; None if it does."""
+    """The reason why a case, ``package/file.py::test[parameters]``, does not apply to GSAC; None if it applies."""
     return next((reason for pattern, reason in NOT_APPLICABLE.items() if matches(pattern, case)), None)
 
 
@@ -98,7 +56,7 @@ def download(folder: Path) -> list[Path]:
 
 
 def unpack(sdist: Path, folder: Path) -> str:
-    """Puts the tests into ``folder/PACKAGE``; returns the package's name.
+    """Unpacks the tests into ``folder/PACKAGE``. Returns the package's name.
 
     sb3-contrib's package comes with its tests, since gsac does not need it installed.
     """
@@ -114,7 +72,7 @@ def unpack(sdist: Path, folder: Path) -> str:
 
 
 def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
-    """The outcome of each case of one file of tests."""
+    """Runs one file of tests. Returns the outcome of each case."""
     found = folder / "cases.json"
     found.unlink(missing_ok=True)
     environment = {
@@ -170,14 +128,12 @@ def main() -> int:
     for pattern in unused:
         print(f"\nNO SUCH CASE {pattern}")
     if whole:
-        names = ("gsac", "stable-baselines3", "torch", "gymnasium", "numpy")
         result = {
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in names}},
             "tests": list(SDISTS.values()),
             "counts": total,
             "files": {file: counts(found) for file, found in by_file(cases).items()},
         }
-        RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+        studies.write(RESULTS, result)
     return 1 if total["failed"] or unused else 0
 
 

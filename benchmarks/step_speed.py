@@ -1,4 +1,4 @@
-"""Gradient steps and environment steps a second: GSAC in each of its modes, SB3's SAC and DQN, sb3-soft's SDSAC.
+"""Measures gradient steps and environment steps a second: GSAC in each of its modes, SB3's SAC and DQN, sb3-soft's SDSAC.
 
     python benchmarks/step_speed.py                  # the CPU; leave OMP_NUM_THREADS unset
     python benchmarks/step_speed.py --device cuda
@@ -11,29 +11,130 @@ machine's ceilings, measured in the same run. Times on one CPU thread are CPU ti
 
 from __future__ import annotations
 
-import argparse
+import copy
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import ceilings
-import contenders
-import defaults
+import gymnasium
+import numpy as np
+import studies
 import timing
 import torch
-from contenders import GSAC_ONE, GSAC_SEVERAL, PEERS, SB3_SAC
+from gymnasium import spaces
+from gymnasium.envs.classic_control import CartPoleEnv
+from problems import Match
+from sb3_soft import SDSAC
+from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv
+from studies import PLAIN, RESULTS, command_line, table
 
-from gsac.experiments.run import versions
+from gsac import GSAC
 
-RESULTS = Path(__file__).parent / "results"
 WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)
 ROUNDS, SECONDS_A_TURN = 9, 0.25
 UPDATES_PROFILED = 50
+EPISODE = 500
+FILLED = 2000
+"""Transitions in the replay buffer before updates are timed."""
+
+
+class Cart(CartPoleEnv):
+    """CartPole without termination, so that episodes are equally long for every policy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x_threshold = self.theta_threshold_radians = float("inf")
+
+
+def cart() -> gymnasium.Env:
+    return gymnasium.wrappers.TimeLimit(Cart(), EPISODE)
+
+
+def continuous_cart() -> gymnasium.Env:
+    """The same with a continuous action: a number above 0 pushes to the right."""
+    number = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    return gymnasium.wrappers.TransformAction(cart(), lambda action: int(action[0] > 0), number)
+
+
+def several_choices() -> gymnasium.Env:
+    """An environment with five choices among four."""
+    return Match(spaces.MultiDiscrete([4] * 5), EPISODE)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An algorithm in an environment.
+
+    :param mode: GSAC's ``acceleration``; None where there is no such choice, or for its default
+    """
+
+    name: str
+    algorithm: type[OffPolicyAlgorithm]
+    env: Callable[[], gymnasium.Env]
+    mode: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.mode}" if self.mode else self.name
+
+
+GSAC_ONE = Contender("GSAC, `Discrete(2)`", GSAC, cart)
+GSAC_SEVERAL = Contender("GSAC, `MultiDiscrete([4] * 5)`", GSAC, several_choices)
+SB3_SAC = Contender("SB3 SAC, `Box(1)`", SAC, continuous_cart)
+PEERS = (SB3_SAC, Contender("SB3 DQN, `Discrete(2)`", DQN, cart), Contender("SDSAC, `Discrete(2)`", SDSAC, cart))
+
+MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
+"""GSAC's ways of running an update beside "eager", by the kind of the device."""
+
+
+def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
+    """Builds the algorithm with two hidden layers of this width and otherwise its defaults; GSAC with ``PLAIN``."""
+    if contender.algorithm is GSAC:
+        arguments = PLAIN | arguments
+    if contender.mode:
+        arguments["acceleration"] = contender.mode
+    net_arch = [width] * 2
+    model = contender.algorithm(
+        "MlpPolicy",
+        env,
+        policy_kwargs=copy.deepcopy({"net_arch": net_arch}),
+        buffer_size=100_000,
+        seed=0,
+        device=device,
+        **arguments,
+    )
+    model.set_logger(configure(None, []))
+    return model
+
+
+def ready_to_update(contender: Contender, width: int, batch: int, device: str) -> OffPolicyAlgorithm:
+    """Builds a model and fills its replay buffer by random actions."""
+    env = make_vec_env(contender.env, 1, seed=0)
+    return built(contender, env, width, device, batch_size=batch, learning_starts=FILLED).learn(FILLED)
+
+
+def ready_to_collect(contender: Contender, n_envs: int, width: int, device: str) -> OffPolicyAlgorithm:
+    """Builds a model whose policy chooses every action and which never updates. It collects one step at a time."""
+    exploration = {"exploration_initial_eps": 0.05} if contender.algorithm is DQN else {}
+    env = make_vec_env(contender.env, n_envs, seed=0)
+    return built(contender, env, width, device, learning_starts=0, train_freq=1, gradient_steps=0, **exploration)
+
+
+def collect(model: OffPolicyAlgorithm, env_steps: int) -> None:
+    """Collects this many steps over all environments."""
+    model.learn(env_steps, log_interval=10**9, reset_num_timesteps=False)
+
+
+def step_alone(env: VecEnv, actions: list[Any], env_steps: int) -> None:
+    """Steps the environments without an algorithm, with actions that were drawn before."""
+    for number in range(-(-env_steps // env.num_envs)):
+        env.step(actions[number % len(actions)])
 
 
 def updates(
@@ -46,7 +147,7 @@ def updates(
     rounds: int,
     seconds_a_turn: float,
 ) -> list[dict[str, Any]]:
-    """A row for each contender; on the CPU, PyTorch is set to this number of threads."""
+    """Times the updates of each contender. On the CPU, PyTorch must be set to this number of threads."""
     torch.compiler.reset()  # a mode that compiles would otherwise run into the limit of compiled versions
     now, wall = timing.clock(device, threads), timing.clock(device)
     plain = [replace(contender, mode="eager") for contender in (GSAC_ONE, GSAC_SEVERAL)] + list(PEERS)
@@ -54,14 +155,14 @@ def updates(
     tasks, facts = {}, {}
     for contender in field:
         memory = device_memory(device)
-        model = contenders.ready_to_update(contender, width, batch, device)
+        model = ready_to_update(contender, width, batch, device)
         tasks[contender] = partial(model.train, batch_size=batch)
         first = timing.elapsed(tasks[contender], 1, wall)
         facts[contender] = {"first_call_seconds": float(f"{first:.3g}")}
         if device != "cpu":
             facts[contender]["device_megabytes"] = round((torch.cuda.max_memory_allocated(device) - memory) / 1e6, 1)
     seconds = timing.in_turn(tasks, now, rounds, seconds_a_turn)
-    work = {contender.name: ceilings.work_of(partial(tasks[contender], 1)) for contender in plain}
+    work = {contender.name: timing.work_of(partial(tasks[contender], 1)) for contender in plain}
     rows = []
     for contender in field:
         asked, times = work[contender.name], seconds[contender]
@@ -77,7 +178,7 @@ def updates(
             },
         }
         if device != "cpu":
-            busy = ceilings.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
+            busy = timing.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
             row["busy_share"] = round(1000 * busy / milliseconds["median"], 3)
         rows.append(row)
         print(f"{contender}: width {width}, batch {batch}, {threads} threads: {milliseconds}", flush=True)
@@ -85,7 +186,7 @@ def updates(
 
 
 def device_memory(device: str) -> int:
-    """Bytes in use on the device; the greatest use is counted anew from here."""
+    """Resets the peak memory of the device. Returns the bytes in use."""
     if device == "cpu":
         return 0
     torch.cuda.synchronize(device)
@@ -94,17 +195,17 @@ def device_memory(device: str) -> int:
 
 
 def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn: float) -> list[dict[str, Any]]:
-    """A row for each algorithm, GSAC in its default mode: microseconds an environment step, and those of the bare one."""
+    """Times an environment step with each algorithm, and without any; GSAC in its default mode."""
     now = timing.clock(device, 1)
     field = [GSAC_ONE, GSAC_SEVERAL, *PEERS]
     tasks: dict[Any, Any] = {}
     for contender in field:
-        model = contenders.ready_to_collect(contender, n_envs, width, device)
-        tasks[contender] = partial(contenders.collect, model)
+        model = ready_to_collect(contender, n_envs, width, device)
+        tasks[contender] = partial(collect, model)
         env = make_vec_env(contender.env, n_envs, seed=0)
         env.reset()
         actions = [[env.action_space.sample() for _ in range(n_envs)] for _ in range(100)]
-        tasks[contender, "alone"] = partial(contenders.step_alone, env, actions)
+        tasks[contender, "alone"] = partial(step_alone, env, actions)
     in_rounds = {key: lambda n, task=task: task(n * n_envs) for key, task in tasks.items()}
     seconds = timing.in_turn(in_rounds, now, rounds, seconds_a_turn)
     rows = []
@@ -123,16 +224,16 @@ def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn
 
 
 def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
-    """Everything, as the result file has it."""
+    """Measures everything. Returns the content of the result file."""
     widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
     rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
     default_threads = torch.get_num_threads()
-    result: dict[str, Any] = {"machine": ceilings.machine(device), "ceilings": [], "updates": [], "collection": []}
+    result: dict[str, Any] = {"machine": timing.machine(device), "ceilings": [], "updates": [], "collection": []}
     for threads in sorted({1, default_threads}) if device == "cpu" else [default_threads]:
         torch.set_num_threads(threads)
         ceiling = {
-            "gflops": round(ceilings.matmul_gflops(device, (256,) if quick else None), 1),
-            "gigabytes": round(ceilings.copy_gigabytes(device, 8 if quick else None), 2),
+            "gflops": round(timing.matmul_gflops(device, (256,) if quick else None), 1),
+            "gigabytes": round(timing.copy_gigabytes(device, 8 if quick else None), 2),
         }
         result["ceilings"].append({"threads": threads, **ceiling})
         for width in widths:
@@ -144,71 +245,68 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
             result["collection"] += collection(device, width, n, rounds, seconds_a_turn)
     torch.set_num_threads(default_threads)
     settings = {"buffer_size": 100_000, "rounds": rounds, "seconds_a_turn": seconds_a_turn, "quick": quick}
-    return result | {
-        "settings": settings,
-        "versions": versions() | {"sb3-soft": version("sb3-soft")},
-        "commit": defaults.commit(),
-    }
+    return result | {"settings": settings}
 
 
 def update_table(result: dict[str, Any], threads: int) -> str:
-    """Updates a second, and how many times SB3's SAC that is."""
+    """The table of updates a second, and how many times faster than SB3's SAC that is."""
     rows = [row for row in result["updates"] if row["threads"] == threads]
+    found = {(row["contender"], row["width"], row["batch"]): row for row in rows}
     cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
-    lines = [
-        "| updates a second (of SB3's SAC) | " + " | ".join(f"width {w}, batch {b}" for w, b in cases) + " |",
-        "|---|" + "---|" * len(cases),
-    ]
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        found = {(row["width"], row["batch"]): row for row in rows if row["contender"] == name}
-        cells = [f"{1000 / row['milliseconds']['median']:,.0f} ({times(row)})" for row in map(found.get, cases) if row]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
 
+    def cell(row: dict[str, Any]) -> str:
+        return f"{1000 / row['milliseconds']['median']:,.0f} ({row['times_sb3_sac']['median']:.2f}x)"
 
-def times(row: dict[str, Any]) -> str:
-    return f"{row['times_sb3_sac']['median']:.2f}x"
+    return table(
+        ("updates a second (of SB3's SAC)", *(f"width {width}, batch {batch}" for width, batch in cases)),
+        (
+            (name, *(cell(found[(name, *case)]) for case in cases if (name, *case) in found))
+            for name in dict.fromkeys(row["contender"] for row in rows)
+        ),
+    )
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
-    """What an update asks for beside what it takes."""
+    """The table of an update's operations, the times that the machine's limits allow for them, and the measured time."""
     (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
     on_gpu = "busy_share" in result["updates"][0]
-    lines = [
-        "| update, batch "
-        + f"{batch} | width | operations | MFLOP | MB moved | ms at {ceiling['gflops']:,.0f} GFLOP/s "
-        f"| ms at {ceiling['gigabytes']:,.1f} GB/s | ms measured |" + (" GPU busy | MB of the GPU |" if on_gpu else ""),
-        "|---|---|---|---|---|---|---|---|" + ("---|---|" if on_gpu else ""),
-    ]
+    rows = []
     for row in result["updates"]:
-        if row["threads"] != threads or row["batch"] != batch:
-            continue
-        bound = row["ceiling_milliseconds"]
-        lines.append(
-            f"| {row['contender']} | {row['width']} | {row['operations']} | {row['megaflops']:.1f} | {row['megabytes']:.1f} "
-            f"| {bound['products']:.2f} | {bound['traffic']:.2f} | {row['milliseconds']['median']:.2f} |"
-            + (f" {row['busy_share']:.0%} | {row['device_megabytes']:.0f} |" if on_gpu else "")
-        )
-    return "\n".join(lines)
+        if row["threads"] == threads and row["batch"] == batch:
+            bound = row["ceiling_milliseconds"]
+            milliseconds = (bound["products"], bound["traffic"], row["milliseconds"]["median"])
+            rows.append(
+                (
+                    *(row["contender"], row["width"], row["operations"]),
+                    *(f"{row[name]:.1f}" for name in ("megaflops", "megabytes")),
+                    *(f"{value:.2f}" for value in milliseconds),
+                    *((f"{row['busy_share']:.0%}", f"{row['device_megabytes']:.0f}") if on_gpu else ()),
+                )
+            )
+    times = (f"ms at {ceiling['gflops']:,.0f} GFLOP/s", f"ms at {ceiling['gigabytes']:,.1f} GB/s", "ms measured")
+    first = (f"update, batch {batch}", "width", "operations", "MFLOP", "MB moved")
+    return table((*first, *times, *(("GPU busy", "MB of the GPU") if on_gpu else ())), rows)
 
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
-    """Steps a second, and what the algorithm adds to the environment's own time."""
+    """The table of steps a second, and of the microseconds that the algorithm adds to the environment's."""
     rows = [row for row in result["collection"] if row["width"] == width]
-    sizes = list(dict.fromkeys(row["n_envs"] for row in rows))
-    lines = [
-        "| env steps a second (microseconds a step added to the environment's) | "
-        + " | ".join(f"{n} environment{'s' * (n > 1)}" for n in sizes)
-        + " |",
-        "|---|" + "---|" * len(sizes),
-    ]
-    for name in dict.fromkeys(row["contender"] for row in rows):
-        cells = []
-        for row in (row for row in rows if row["contender"] == name):
-            taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
-            cells.append(f"{1e6 / taken:,.0f} ({taken - alone:.0f})")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+
+    def cell(row: dict[str, Any]) -> str:
+        taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+        return f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
+
+    sizes = dict.fromkeys(row["n_envs"] for row in rows)
+    return table(
+        (
+            "env steps a second (microseconds a step added to the environment's)",
+            *(f"{n} environment{'s' * (n > 1)}" for n in sizes),
+        ),
+        (
+            (name, *(cell(row) for row in rows if row["contender"] == name))
+            for name in dict.fromkeys(row["contender"] for row in rows)
+        ),
+    )
 
 
 def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:
@@ -225,7 +323,7 @@ def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bo
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--modes", nargs="*", help="of GSAC beside eager; by default all that the device can run")
     parser.add_argument(
@@ -233,10 +331,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result file")
     args = parser.parse_args(arguments)
-    modes = contenders.MODES[torch.device(args.device).type] if args.modes is None else args.modes
+    modes = MODES[torch.device(args.device).type] if args.modes is None else args.modes
     result = measure(args.device, modes, args.quick)
-    path = args.out / f"step_speed_{ceilings.file_name(args.device)}.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    studies.write(args.out / f"step_speed_{timing.file_name(args.device)}.json", result)
 
 
 if __name__ == "__main__":

@@ -23,19 +23,19 @@ from gsac.functional.relaxation import straight_through
 
 
 def slope_annealed(policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
-    """Q at an exact one-hot sample; backwards, it counts as softmax(slope * logits), the slope being 1 / temperature. [B]
+    """Q at an exact one-hot sample, whose gradient is that of softmax(logits / temperature). [B]
 
-    The slope grows from 1 in training, so that what counts backwards nears the sample. Chung et al. 2016,
+    The slope, 1 / temperature, grows from 1 during training, so that the softmax approaches the sample. Chung et al. 2016,
     https://arxiv.org/abs/1609.01704, have it for binary units; with classes, the sigmoid becomes the softmax.
     """
     return q(straight_through(policy.sample(), policy.groups.softmax(policy.logits / temperature)))
 
 
-class Asked:
-    """A q for one batch that remembers the first sample it was asked about, where all that follows will learn.
+class RecordingValue:
+    """A value function that records the first sample at which an estimator evaluates it; later layers learn at this sample.
 
-    It is one sample for each row of the batch, also of an estimator that draws several. ``expected`` has none: it asks
-    about every action.
+    It records one sample for each row of the batch, also if the estimator draws several. ``expected`` draws none: it evaluates
+    every action.
 
     :param value: [..., B, D] -> [..., B]
     """
@@ -94,7 +94,7 @@ class StochasticNetwork(nn.Module):
         gradient as it is. [B, ...], [B, P]
         """
         for index, layer in enumerate(self.layers):
-            policy, q = self.policy(index, given), self._asked(index, pixels, estimator, temperature)
+            policy, q = self.policy(index, given), self._value_of(index, pixels, estimator, temperature)
             loss = -estimator(policy, q, temperature)
             if self.prior and index == 0:
                 loss = loss + self.divergence(policy)
@@ -106,7 +106,7 @@ class StochasticNetwork(nn.Module):
 
     @torch.no_grad()
     def losses(self, given: Tensor, pixels: Tensor, samples: int) -> Tensor:
-        """Of each image, in nats, by exact samples. [B]
+        """The loss of each image in nats, by exact samples. [B]
 
         With the prior the negative evidence lower bound, its divergence exact; without it the negative log-likelihood,
         -log mean p(pixels | sample), which with few samples lies above the true one.
@@ -123,15 +123,15 @@ class StochasticNetwork(nn.Module):
             return self.divergence(first) - values.mean(0)
         return math.log(samples) - values.logsumexp(0)
 
-    def _asked(self, index: int, pixels: Tensor, estimator: Estimator, temperature: Tensor) -> Asked:
-        """The q of a layer: the expected log-likelihood of its latent, as far as one sample of the next layers tells."""
+    def _value_of(self, index: int, pixels: Tensor, estimator: Estimator, temperature: Tensor) -> RecordingValue:
+        """The value function of a layer: the log-likelihood of its latent, estimated by one sample of the next layers."""
 
         def value(latent: Tensor) -> Tensor:
             if index + 1 == len(self.layers):
                 return self.log_likelihood(latent, pixels)
-            policy, q = self.policy(index + 1, latent), self._asked(index + 1, pixels, estimator, temperature)
+            policy, q = self.policy(index + 1, latent), self._value_of(index + 1, pixels, estimator, temperature)
             if torch.is_grad_enabled():
                 return estimator(policy, q, temperature)
             return q(policy.sample())
 
-        return Asked(value, self.groups)
+        return RecordingValue(value, self.groups)

@@ -306,7 +306,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     def _setup_memory(self, codec: ActionCodec) -> bool:
         """Makes the replay buffer, unless there is one. Returns whether its class takes ``n_steps`` from this model."""
         automatic = self.replay_buffer_class is self._automatic_buffer_class
-        buffer, self.memory = self.replay_buffer, ReplayMemory(codec, self.observation_space)
+        buffer = self.memory.buffer if "memory" in vars(self) else None
+        self.memory = ReplayMemory(codec, self.observation_space)
         request = BufferRequest(
             kind=None if automatic else self.replay_buffer_class,
             buffer_size=self.buffer_size,
@@ -328,13 +329,17 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
     @property
     def replay_buffer(self) -> ReplayBuffer | None:
-        """The replay buffer of the memory; None before there is one. Another one may be assigned."""
-        return self.memory.buffer if "memory" in vars(self) else None
+        """The replay buffer of the memory. Another one may be assigned."""
+        return self.memory.buffer
 
     @replay_buffer.setter
     def replay_buffer(self, buffer: ReplayBuffer | None) -> None:
         if "memory" in vars(self):  # SB3's constructor assigns None before there is one
             self.memory.buffer = buffer
+
+    @replay_buffer.deleter
+    def replay_buffer(self) -> None:
+        del self.memory.buffer
 
     def train(self, gradient_steps: int, batch_size: int = 128) -> None:
         """Makes ``gradient_steps`` updates of all networks, each on a batch of its own.

@@ -14,8 +14,10 @@ from gsac.checks import AT_LEAST_0, AT_LEAST_1, check_number, is_at_least_0, is_
 from gsac.cli.flags import JSON
 from gsac.cli.messages import one_line_errors
 from gsac.experiments import compare
+from gsac.experiments.environments import reward_threshold
 from gsac.experiments.processes import available_cores
 from gsac.experiments.run_file import RunFile
+from gsac.experiments.runner import run_missing
 from gsac.saving.files import atomic_write
 
 
@@ -54,10 +56,10 @@ class Compare:
             with one_line_errors(ValueError, OSError, ImportError):
                 self.check_numbers()
                 curves = _imported_curves()
-                threshold = compare.reward_threshold(self.env) if self.threshold is None else self.threshold
+                threshold = reward_threshold(self.env) if self.threshold is None else self.threshold
                 jobs = self.jobs_to_compare()
                 folder.mkdir(parents=True, exist_ok=True)
-                failures = compare.train(jobs, file, self.jobs or available_cores())
+                failures = run_missing(jobs, file, self.jobs or available_cores(), compare.identity)
         except KeyboardInterrupt:
             print(
                 f"gsac: interrupted; {file.path} holds the finished runs; to resume: the same command", file=sys.stderr

@@ -10,7 +10,8 @@ import tyro
 
 from gsac.checks import AT_LEAST_0, AT_LEAST_1, check_number, is_at_least_0, is_at_least_1
 from gsac.cli.messages import one_line_errors, print_returns
-from gsac.experiments import run as experiment
+from gsac.experiments.evaluation import evaluate_model
+from gsac.experiments.models import load
 
 
 @dataclass
@@ -37,6 +38,6 @@ class Evaluate:
         with one_line_errors(ValueError):
             check_number("--episodes", self.episodes, AT_LEAST_1, is_at_least_1, 20)
             check_number("--seed", self.seed, AT_LEAST_0, is_at_least_0, 0)
-            model, env_id, env = experiment.load(self.path, self.env, self.seed, self.device, self.algo)
+            model, env_id, env = load(self.path, self.env, self.seed, self.device, self.algo)
         deterministic = not self.stochastic
-        print_returns(env_id, experiment.evaluate_model(model, env, self.episodes, deterministic), deterministic)
+        print_returns(env_id, evaluate_model(model, env, self.episodes, deterministic), deterministic)

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from gsac.cli.messages import one_line_errors
-from gsac.experiments import run as experiment
+from gsac.experiments.models import load_to_export
 from gsac.saving.onnx_export import export_onnx
 from gsac.saving.weights import SUFFIX
 
@@ -45,7 +45,7 @@ class Export:
                 )
             if self.weights is not None and self.weights.suffix != SUFFIX:
                 raise ValueError(f"--weights {self.weights} has another suffix than {SUFFIX}: pass FILE{SUFFIX}.")
-            model = experiment.load_to_export(self.path, self.env, self.algo)
+            model = load_to_export(self.path, self.env, self.algo)
             if self.onnx is not None:
                 export_onnx(model, self.onnx, self.stochastic, self.masks)
                 print(f"{self.onnx}: {'stochastic' if self.stochastic else 'deterministic'} actions")

@@ -20,8 +20,8 @@ from gsac.cli.evaluate import Evaluate
 from gsac.cli.export import Export
 from gsac.cli.messages import one_line_errors
 from gsac.cli.train import Resume, Train, train_command
+from gsac.experiments.models import ALGORITHMS
 from gsac.experiments.presets import preset
-from gsac.experiments.run import ALGORITHMS
 
 COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "export": Export, "compare": Compare}
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gsac.experiments import run as experiment
+from gsac.experiments.evaluation import Evaluation
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def one_line_errors(*kinds: type[Exception]) -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def print_returns(env_id: str, evaluation: experiment.Evaluation, deterministic: bool) -> None:
+def print_returns(env_id: str, evaluation: Evaluation, deterministic: bool) -> None:
     """Prints the mean and the standard deviation of the returns."""
     actions = "deterministic" if deterministic else "stochastic"
     returns = f"{evaluation.mean:.2f} +/- {evaluation.std:.2f}"

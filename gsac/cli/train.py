@@ -14,7 +14,8 @@ from gsac.cli.flags import JSON, flag_types, with_arguments_of
 from gsac.cli.messages import one_line_errors, print_returns
 from gsac.envs.wrappers import EXAMPLE
 from gsac.experiments import presets
-from gsac.experiments import run as experiment
+from gsac.experiments.models import ALGORITHMS, CONSTRUCTOR_ERRORS
+from gsac.experiments.run import CHECKPOINT, RunConfig, TrainingRun, new_run, stopped_run
 
 ENV = "A Gymnasium environment, such as CartPole-v1; MODULE:ENV imports the module that registers it."
 
@@ -28,7 +29,7 @@ class Train:
     """Train an agent, and evaluate it on the way. To resume a training that was stopped: gsac train --resume FOLDER."""
 
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ENV", help=ENV)]
-    algo: Literal[tuple(experiment.ALGORITHMS)] = "gsac"  # type: ignore[valid-type]
+    algo: Literal[tuple(ALGORITHMS)] = "gsac"  # type: ignore[valid-type]
     """The algorithm; its arguments are the last of these flags."""
     total_timesteps: int = 20_000
     """Steps in the environment."""
@@ -51,7 +52,7 @@ class Train:
 
     def run(self) -> None:
         """Trains from the first step on."""
-        with one_line_errors(*experiment.REFUSALS):
+        with one_line_errors(*CONSTRUCTOR_ERRORS):
             check_number("--total-timesteps", self.total_timesteps, AT_LEAST_1, is_at_least_1, 20_000)
             check_number("--n-envs", self.n_envs, AT_LEAST_1, is_at_least_1, 4)
             check_number("--eval-episodes", self.eval_episodes, AT_LEAST_1, is_at_least_1, 20)
@@ -59,7 +60,7 @@ class Train:
             if self.seed is not None:
                 check_number("--seed", self.seed, AT_LEAST_0, is_at_least_0, 0)
             tuned = presets.preset(self.env) if self.preset else None
-            settings = experiment.Run(
+            config = RunConfig(
                 algo=self.algo,
                 env=self.env,
                 total_timesteps=self.total_timesteps,
@@ -68,15 +69,15 @@ class Train:
                 seed=self.seed,
                 n_envs=self.n_envs,
                 device=self.device,
-                arguments={name: getattr(self, name) for name in flag_types(experiment.ALGORITHMS[self.algo])},
+                arguments={name: getattr(self, name) for name in flag_types(ALGORITHMS[self.algo])},
                 n_eval_episodes=self.eval_episodes,
                 checkpoint_every=self.checkpoint_every,
                 env_wrapper=self.env_wrapper,
                 preset=tuned.name if tuned else None,
             )
-            run = experiment.prepare(settings)
+            run = new_run(config)
         if tuned:
-            print(f"gsac: {tuned.told(vars(self))}", flush=True)
+            print(f"gsac: {tuned.summary(vars(self))}", flush=True)
         train(run, self.progress_bar)
 
 
@@ -90,7 +91,7 @@ class TrainWithCheckpoints(Train):
 
 def train_command(algo: str) -> type[Train]:
     """Returns :class:`Train` with a flag for each argument of the algorithm's constructor."""
-    return with_arguments_of(experiment.ALGORITHMS[algo], TrainWithCheckpoints if algo == "gsac" else Train)
+    return with_arguments_of(ALGORITHMS[algo], TrainWithCheckpoints if algo == "gsac" else Train)
 
 
 @dataclass
@@ -107,18 +108,18 @@ class Resume:
     def run(self) -> None:
         """Trains from the last checkpoint on."""
         with one_line_errors(ValueError, OSError):
-            run = experiment.prepare_to_go_on(self.resume, self.device)
+            run = stopped_run(self.resume, self.device)
         train(run, self.progress_bar)
 
 
-def train(run: experiment.Prepared, progress_bar: bool) -> None:
+def train(run: TrainingRun, progress_bar: bool) -> None:
     """Trains, and prints the result, or how to resume after Ctrl-C."""
     try:
         evaluation = run.train(progress_bar)
     except KeyboardInterrupt:
         print(f"gsac: interrupted; the model so far is in {run.folder}", file=sys.stderr)
-        if (run.folder / experiment.CHECKPOINT).exists():
+        if (run.folder / CHECKPOINT).exists():
             print(f"gsac: to resume from its last checkpoint: gsac train --resume {run.folder}", file=sys.stderr)
         raise SystemExit(130) from None
     print(f"To watch it: tensorboard --logdir {run.folder}. To use it: gsac evaluate {run.folder}")
-    print_returns(run.run.env, evaluation, deterministic=True)
+    print_returns(run.config.env, evaluation, deterministic=True)

@@ -1,35 +1,13 @@
-"""Stable-Baselines3's own algorithms to compare with, at their best published settings."""
+"""Algorithms of Stable-Baselines3 to compare with, at their best published settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.torch_layers import NatureCNN
 
-from gsac.networks.small_cnn import fitting_extractor
-from gsac.schedules import parse_schedule
+from gsac.experiments.settings import Settings
 
 PEERS: dict[str, type[BaseAlgorithm]] = {"dqn": DQN, "ppo": PPO}
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What an algorithm is built with.
-
-    :param arguments: of the constructor; schedules as strings, so that they can be written down
-    :param n_envs: environments side by side
-    :param normalize: whether running statistics normalise observations and rewards (SB3's ``VecNormalize``)
-    :param source: where the settings are from
-    """
-
-    arguments: dict[str, Any] = field(default_factory=dict)
-    n_envs: int = 1
-    normalize: bool = False
-    source: str = "defaults"
 
 
 SIZE_256 = {"net_arch": [256, 256]}
@@ -98,34 +76,7 @@ ZOO: dict[str, dict[str, Settings]] = {
 }
 """The figures of RL Baselines3 Zoo 2.9.2, https://github.com/DLR-RM/rl-baselines3-zoo (hyperparams/dqn.yml, ppo.yml)."""
 
-SCHEDULED = ("learning_rate", "clip_range")
-"""Arguments of the peers that take schedules; SB3 reads functions only."""
-
 
 def peer_settings(algo: str, env_id: str) -> Settings:
     """The published settings for this environment, or SB3's defaults where there are none."""
     return ZOO[algo].get(env_id, Settings(source="SB3 defaults"))
-
-
-def peer_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as SB3's constructors take them: schedules as functions.
-
-    >>> peer_arguments({"learning_rate": "linear:0.001:0", "n_steps": 32})
-    {'learning_rate': Linear(start=0.001, end=0.0, updates=None), 'n_steps': 32}
-    """
-    return {
-        name: parse_schedule(value, name) if name in SCHEDULED and isinstance(value, str) else value
-        for name, value in arguments.items()
-    }
-
-
-def with_fitting_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
-    """The arguments, and for images that SB3 refuses as too small an extractor that reads them, unless one is given.
-
-    :param space: of the observations, images channels first
-    """
-    extractor = fitting_extractor(NatureCNN, space)
-    if extractor is NatureCNN:
-        return arguments
-    policy_kwargs = {"features_extractor_class": extractor} | (arguments.get("policy_kwargs") or {})
-    return arguments | {"policy_kwargs": policy_kwargs}

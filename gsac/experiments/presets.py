@@ -1,4 +1,4 @@
-"""Settings for single environments, in a file that RL Baselines3 Zoo reads as well."""
+"""Reads settings for single environments from a YAML file that RL Baselines3 Zoo reads as well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms.arguments import AT_LEAST_1, check_choice, check_number, names
 from gsac.algorithms.gsac import GSAC
-from gsac.experiments.run import make_envs
+from gsac.experiments.environments import make_envs
 
 FILE = Path(__file__).with_name("presets.yml")
 
@@ -61,10 +61,10 @@ class Preset:
             "total_timesteps": self.total_timesteps,
         }
 
-    def told(self, used: Mapping[str, Any]) -> str:
-        """One line with the values, and with those that were used instead.
+    def summary(self, used: Mapping[str, Any]) -> str:
+        """Lists the preset's values in one line, and behind them those that were used instead.
 
-        >>> Preset("CartPole-v1", "CartPole-v1", 15_000, "MlpPolicy", {"n_steps": 3}).told({"n_steps": 5})
+        >>> Preset("CartPole-v1", "CartPole-v1", 15_000, "MlpPolicy", {"n_steps": 3}).summary({"n_steps": 5})
         'preset CartPole-v1: policy=MlpPolicy, total_timesteps=15000; given instead: n_steps=5'
 
         :param used: values by name; what is missing there is the preset's
@@ -72,8 +72,8 @@ class Preset:
         left_out = {"n_envs": 1, "env_wrapper": None}
         flags = {name: value for name, value in self.flags().items() if (name, value) not in left_out.items()}
         instead = {name: used[name] for name, value in self.flags().items() if used.get(name, value) != value}
-        kept = _assignments({name: value for name, value in flags.items() if name not in instead})
-        return f"preset {self.name}: {kept}" + (f"; given instead: {_assignments(instead)}" if instead else "")
+        unchanged = _assignments({name: value for name, value in flags.items() if name not in instead})
+        return f"preset {self.name}: {unchanged}" + (f"; given instead: {_assignments(instead)}" if instead else "")
 
 
 def preset(env_id: str, file: Path | str = FILE) -> Preset:

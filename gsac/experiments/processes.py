@@ -1,4 +1,8 @@
-"""Jobs side by side, each in a process of its own, so that none can take another down with it."""
+"""Runs jobs side by side, each in a process of its own, so that one that crashes takes no other with it.
+
+``concurrent.futures.ThreadPoolExecutor`` hands out the jobs. Its ``ProcessPoolExecutor`` does not serve: a worker that dies
+breaks the whole pool, hides its exit code, and cannot be ended before Python 3.14.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,17 @@ import os
 import signal
 import threading
 import traceback
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from types import FrameType
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 import torch
+
+SPAWN = multiprocessing.get_context("spawn")
 
 
 @dataclass(frozen=True)
@@ -32,44 +37,70 @@ def available_cores() -> int:
 
 
 def run_in_processes(
-    function: Callable[[Any], Any], jobs: Sequence[Any], n: int, done: Callable[[Any, Any], None]
+    function: Callable[[Any], Any], jobs: Iterable[Any], n: int, done: Callable[[Any, Any], None]
 ) -> None:
     """Calls ``done(job, function(job))`` for each job as it ends, or ``done(job, Failure)``.
 
-    Function, jobs and results must be picklable. PyTorch has one thread in each process. Leaving early, by Ctrl-C or an
-    error of ``done``, ends all processes; they also end themselves when this one is killed.
+    Function, jobs and results must be picklable. PyTorch has one thread in each process. Ctrl-C or an error of ``done``
+    ends all processes; they also end themselves when this process is killed.
 
     :param n: processes at a time
     """
-    context = multiprocessing.get_context("spawn")
-    if hasattr(signal, "pthread_sigmask"):
-        resource_tracker.ensure_running()  # which the first process would do, and so end the holding back of Ctrl-C
-    waiting = deque(jobs)
-    running: dict[Connection, tuple[Any, Any]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < n:
-                receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(function, waiting[0], sender), daemon=True)
-                with _ctrl_c_held_back():
-                    process.start()
-                    running[receiver] = (waiting.popleft(), process)
-                sender.close()
-            ready = set(wait(list(running)))
-            for receiver in [receiver for receiver in running if receiver in ready]:
-                job, process = running[receiver]
-                try:
-                    outcome = receiver.recv()
-                except EOFError:
-                    process.join()
-                    outcome = Failure(f"its process ended without a result, with exit code {process.exitcode}")
-                del running[receiver]
-                done(job, outcome)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        resource_tracker.ensure_running()  # otherwise the first thread starts it, which unblocks Ctrl-C there
+    running = _Processes()
+    with ThreadPoolExecutor(n, initializer=_leave_ctrl_c_to_the_main_thread) as threads:
+        futures = {threads.submit(running.run, function, job): job for job in jobs}
+        try:
+            for future in as_completed(futures):
+                done(futures[future], future.result())
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+            running.end()
+
+
+class _Processes:
+    """The processes that are running; once they have been ended, none is started any more."""
+
+    def __init__(self) -> None:
+        self.processes: set[SpawnProcess] = set()
+        self.ended = False
+        self.lock = threading.Lock()
+
+    def run(self, function: Callable[[Any], Any], job: Any) -> Any:
+        """The result of the function in a process of its own."""
+        receiver, sender = SPAWN.Pipe(duplex=False)
+        process = SPAWN.Process(target=_work, args=(function, job, sender), daemon=True)
+        with self.lock:
+            if self.ended:
+                return Failure("it was not started")
+            process.start()
+            self.processes.add(process)
+        sender.close()
+        try:
+            return receiver.recv()
+        except EOFError:
             process.join()
+            return Failure(f"its process ended without a result, with exit code {process.exitcode}")
+        finally:
+            with self.lock:
+                self.processes.discard(process)
+
+    def end(self) -> None:
+        """Ends all processes."""
+        with self.lock:
+            self.ended = True
+            for process in self.processes:
+                process.terminate()
+
+
+def _leave_ctrl_c_to_the_main_thread() -> None:
+    """Blocks Ctrl-C in this thread and in the processes that it starts, which inherit the mask.
+
+    A terminal sends Ctrl-C to all processes at once, and only the first shall answer.
+    """
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _work(function: Callable[[Any], Any], job: Any, sender: Connection) -> None:
@@ -88,27 +119,3 @@ def _end_with_the_parent() -> None:
     assert parent is not None
     wait([parent.sentinel])
     os._exit(1)
-
-
-@contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
-    """A Ctrl-C within the block arrives after it; processes that are started in it never see one.
-
-    The terminal sends Ctrl-C to all of them at once, and only the first shall answer. They inherit the mask; here it is
-    not enough, for another thread may take the signal, and then Python answers it in this one.
-    """
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    answers = threading.current_thread() is threading.main_thread()
-    arrived: list[tuple[int, FrameType | None]] = []
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    handler = signal.signal(signal.SIGINT, lambda *what: arrived.append(what)) if answers else None
-    try:
-        yield
-    finally:
-        if answers:
-            signal.signal(signal.SIGINT, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if arrived and callable(handler):
-            handler(*arrived[0])

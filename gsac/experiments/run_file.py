@@ -1,4 +1,4 @@
-"""The file that remembers which runs are finished."""
+"""A file of finished runs, one JSON object a line."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 
 class RunFile:
-    """The finished runs, one JSON object a line.
+    """Finished runs, one JSON object a line.
 
-    A line is appended in one piece and forced to the disk. Reading changes nothing, so that any number of processes may read
-    while others append: what is there of a line that is being written, or that a killed process left, is no run yet.
+    A line is appended by one write and synced to the disk. Reading never writes, so any number of processes may read while
+    others append. An incomplete line, which another process is writing or was killed in, does not count as a run.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def read(self) -> list[dict[str, Any]]:
-        """All runs in the file. A line that broke off before others were appended is left out, with a warning.
+        """Reads all runs. An incomplete line is left out; if others follow it, with a warning.
 
         :raises ValueError: a line that is neither a JSON object nor the beginning of one
         """
@@ -38,7 +38,7 @@ class RunFile:
                 if line.startswith(b"{"):
                     if number < len(lines):
                         warnings.warn(
-                            f"Line {number} of {self.path} broke off when it was written, and its run counts as not made: "
+                            f"Line {number} of {self.path} broke off when it was written, so its run does not count: "
                             "remove the line.",
                             stacklevel=2,
                         )
@@ -49,10 +49,10 @@ class RunFile:
         return runs
 
     def append(self, run: dict[str, Any]) -> None:
-        """Adds a run, on a line of its own whatever stands before. Missing folders are made."""
+        """Appends a run, on a new line even if the last one is incomplete. Makes missing folders."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b", buffering=0) as file:
             file.seek(max(file.seek(0, os.SEEK_END) - 1, 0))
-            begun = file.read(1) not in (b"", b"\n")
-            file.write(b"\n" * begun + json.dumps(run, default=str).encode() + b"\n")
+            incomplete = file.read(1) not in (b"", b"\n")
+            file.write(b"\n" * incomplete + json.dumps(run, default=str).encode() + b"\n")
             os.fsync(file.fileno())

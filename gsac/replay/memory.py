@@ -1,4 +1,4 @@
-"""What an off-policy algorithm remembers: transitions with the action masks of both states."""
+"""Stores transitions with the action masks of both states, and samples batches of them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from gsac.spaces.codec import ActionCodec
 
 
 class Sampled(NamedTuple):
-    """A batch, and where it came from."""
+    """A batch, and its places in the replay buffer."""
 
     batch: Batch
     indices: np.ndarray | None
-    """Of a prioritised buffer's samples, what :meth:`ReplayMemory.reprioritise` wants back [B]; else None."""
+    """The places of the batch in a prioritised buffer, for :meth:`ReplayMemory.reprioritise` [B]; None in others."""
 
 
 class ReplayMemory:
-    """A replay buffer, any of SB3's classes, with room for action masks where the environment has them.
+    """Adds transitions to a replay buffer of any class of SB3, with action masks if the environment has them, and samples it.
 
     :param codec: of the actions
     :param observation_space: of the environment, without masks
@@ -39,13 +39,17 @@ class ReplayMemory:
 
     @property
     def buffer(self) -> ReplayBuffer | None:
-        """The replay buffer. May be replaced at any time, by one with masks or without."""
+        """The replay buffer. Another one may be assigned at any time, with masks or without."""
         return self._buffer
 
     @buffer.setter
     def buffer(self, buffer: ReplayBuffer | None) -> None:
         self._buffer = buffer
         self.stores_masks = buffer is not None and buffer.observation_space == self.mask_layout.space
+
+    @buffer.deleter
+    def buffer(self) -> None:
+        del self._buffer
 
     def make_room_for_masks(self, make_buffer: Callable[[], ReplayBuffer]) -> None:
         """Replaces an empty buffer without masks by one with masks.
@@ -64,7 +68,7 @@ class ReplayMemory:
         self.buffer = make_buffer()
 
     def writer(self, buffer: ReplayBuffer, masks: np.ndarray, next_masks: np.ndarray) -> Any:
-        """An object whose ``add()`` takes a transition without masks and adds it to ``buffer`` with these.
+        """Returns an object with the ``add()`` of a replay buffer, which adds transitions to ``buffer`` with these masks.
 
         :param masks: of the observations, bool [n_envs, D]
         :param next_masks: of the next observations, bool [n_envs, D]
@@ -74,7 +78,7 @@ class ReplayMemory:
     def sample(self, batch_size: int, gamma: float, vec_normalize: Any = None) -> Sampled:
         """Draws transitions.
 
-        :param gamma: discount of a step, for buffers that bring no discounts of their own
+        :param gamma: discount of a step, for buffers whose samples have no discounts
         :param vec_normalize: SB3's ``VecNormalize``, if one normalises observations and rewards
         """
         assert self._buffer is not None
@@ -85,7 +89,7 @@ class ReplayMemory:
         return Sampled(Batch.from_replay(samples, self.codec, gamma, layout), getattr(samples, "indices", None))
 
     def reprioritise(self, sampled: Sampled, td_errors: torch.Tensor | None) -> None:
-        """Gives a prioritised buffer the TD errors of what it drew; reads them from the device. Others need none.
+        """Updates the priorities of a prioritised buffer, for which the TD errors are read from the device. Else does nothing.
 
         :param td_errors: absolute [B]
         """
@@ -95,10 +99,7 @@ class ReplayMemory:
             self._buffer.update_priorities(sampled.indices, td_errors.cpu().numpy())
 
     def truncate_last_episodes(self) -> None:
-        """Marks the newest transitions as truncated, since the next ones to be added do not follow them.
-
-        To be called when the environments were reset from outside.
-        """
+        """Marks the newest transition of each environment as truncated. Call it when environments are reset from outside."""
         buffer = self._buffer
         if buffer is None or buffer.size() == 0:
             return
@@ -113,7 +114,7 @@ class ReplayMemory:
 
 
 class _WriterWithMasks:
-    """Has the ``add()`` of a replay buffer."""
+    """Joins masks to the observations of a transition, and adds it to a replay buffer."""
 
     def __init__(self, buffer: ReplayBuffer, layout: StoredMasks, masks: np.ndarray, next_masks: np.ndarray) -> None:
         self.buffer, self.layout, self.masks, self.next_masks = buffer, layout, masks, next_masks

@@ -1,4 +1,4 @@
-"""Which replay buffer an algorithm gets: the user's class, or the one that we pick."""
+"""Builds the replay buffer of an algorithm: of the user's class, or of one that we pick."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ TAKE_N_STEPS = (DeviceReplayBuffer, PrioritizedReplayBuffer)
 
 @dataclass(frozen=True)
 class BufferRequest:
-    """What a replay buffer is to be built with.
+    """Everything that a replay buffer is built with.
 
-    :param kind: the class; None to have it picked by :meth:`resolved`
+    :param kind: the class; None lets :meth:`resolved` pick it
     :param buffer_size: transitions, over all environments
-    :param observation_space: of what is stored: with masks, if there are any
+    :param observation_space: of the stored observations, with masks if there are any
     :param device: of the samples, and of the storage of a :class:`gsac.DeviceReplayBuffer`
-    :param kwargs: for the constructor, beside what stands here
+    :param kwargs: further arguments of the constructor
     """
 
     kind: type[ReplayBuffer] | None
@@ -42,7 +42,7 @@ class BufferRequest:
     kwargs: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuses what cannot be built.
+        """Refuses a request that cannot be built.
 
         :raises TypeError: ``kind`` is no class of replay buffers
         :raises ValueError: ``n_steps`` or ``gamma`` among ``kwargs`` of a buffer that we pick, or n-step returns together
@@ -63,13 +63,12 @@ class BufferRequest:
         check_steps(self.n_steps, self.gamma, self.optimize_memory_usage)
 
     def resolved(self, stays_on_host: bool = False, verbose: int = 0) -> BufferRequest:
-        """The request with a class: the user's, or else one that we pick.
+        """The request with the user's class, or with one that we pick.
 
-        Transitions are stored on the device of the networks, unless they would take more than half of a GPU's free
-        memory; then in SB3's buffers, on the host. N-step returns of arrays on the CPU are SB3's as well, since its users
-        expect its class there.
+        We pick storage on the device of the networks; SB3's buffers on the host, if that would take more than half of a GPU's
+        free memory; and SB3's n-step buffer for arrays on the CPU, since its users expect it there.
 
-        :param stays_on_host: whether samples are needed on the host first, as by ``VecNormalize``
+        :param stays_on_host: whether samples are processed on the host, as by ``VecNormalize``
         :param verbose: 1 prints that a buffer stays on the host for its size
         :raises ValueError: n-step returns of dictionaries on the host, for which SB3 has no buffer
         """
@@ -94,11 +93,11 @@ class BufferRequest:
 
     @property
     def takes_n_steps(self) -> bool:
-        """Whether the class gets ``n_steps`` and ``gamma`` from here, whoever chose it."""
+        """Whether ``n_steps`` and ``gamma`` are passed to the class, also if the user chose it."""
         return self.kind is not None and issubclass(self.kind, TAKE_N_STEPS)
 
     def build(self, env: Any) -> ReplayBuffer:
-        """An empty buffer of the class, which is told ``n_steps`` and ``gamma`` if it takes them.
+        """Makes an empty buffer of the class.
 
         :param env: SB3's vectorised environment, which hindsight replay asks for rewards
         """
@@ -121,7 +120,7 @@ class BufferRequest:
 
     @property
     def _sb3_sums_rewards(self) -> bool:
-        """Whether these are n-step returns for which SB3's users expect its own buffer."""
+        """Whether these are n-step returns of arrays on the CPU, for which SB3 has a buffer."""
         arrays = not isinstance(self.observation_space, spaces.Dict)
         return self.device.type == "cpu" and self.n_steps > 1 and arrays
 

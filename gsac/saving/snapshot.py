@@ -1,6 +1,6 @@
-"""What a checkpoint keeps beside the model: replay buffer, random generators, environments and callbacks.
+"""Reads and restores the state of random generators, environments, replay buffers and callbacks, for checkpoints.
 
-All of it is written by pickle: reading it runs code that it contains.
+Environments are pickled: restoring them runs code that the pickle contains.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecEnvWrapper
 from gsac.replay.device_buffer import DeviceReplayBuffer
 
 NOT_STATE = {"venv", "class_attributes"}
-"""Attributes of a vectorised environment's wrapper that are no state of its own."""
+"""Attributes of a vectorised environment's wrapper that are not part of its state."""
 
 
 def generator_states() -> dict[str, Any]:
@@ -93,9 +93,9 @@ class Trimmed:
 
 
 def trim_buffer(buffer: ReplayBuffer) -> ReplayBuffer:
-    """A copy of a replay buffer that holds only the rows in use, as buffers are allocated whole and filled little by little."""
+    """Copies a replay buffer without the rows that are not in use yet."""
     if isinstance(buffer, DeviceReplayBuffer):
-        return buffer  # pickles no more than that
+        return buffer  # its own pickle holds only the rows in use
     trimmed = copy.copy(buffer)
     if buffer.full:
         return trimmed
@@ -113,7 +113,7 @@ def trim_buffer(buffer: ReplayBuffer) -> ReplayBuffer:
 
 
 def untrim_buffer(buffer: ReplayBuffer) -> ReplayBuffer:
-    """The same buffer with arrays of their whole length again, zeros where they are not in use."""
+    """Gives a trimmed buffer arrays of their full length again, with zeros in the rows that are not in use."""
 
     def restore(value: Any) -> Any:
         if isinstance(value, dict):
@@ -129,7 +129,7 @@ def untrim_buffer(buffer: ReplayBuffer) -> ReplayBuffer:
 
 
 def callback_state(callback: BaseCallback) -> dict[str, Any]:
-    """The counts and records of a callback: its attributes that are plain data."""
+    """The attributes of a callback that are plain data: its counts and records."""
     plain = (bool, int, float, str, list, tuple, np.ndarray, np.generic, type(None))
     return {
         name: copy.deepcopy(value)
@@ -139,7 +139,7 @@ def callback_state(callback: BaseCallback) -> dict[str, Any]:
 
 
 def restore_callback(callback: BaseCallback, state: dict[str, Any]) -> None:
-    """Puts counts and records back; what the callback's constructor was given, such as folders, stays as it is."""
+    """Restores the counts and records of a callback, but not the arguments of its constructor, such as folders."""
     settings = {
         name
         for base in type(callback).__mro__

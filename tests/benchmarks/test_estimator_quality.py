@@ -1,6 +1,6 @@
 """The benchmark of the estimators measures what it says, and its results say what the README says."""
 
-import estimator_cost
+import costs
 import estimator_quality
 import pytest
 import torch
@@ -12,7 +12,8 @@ from gsac.functional.groups import Groups
 def problem():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(estimator_quality, "SAMPLES", 4000)
-        return estimator_quality.measure("quadratic", 3, 2, draw=100)
+        job = estimator_quality.Job("quadratic", 3, 2, draw=100)
+        return job.described() | job.run()
 
 
 def test_biased_and_unbiased_estimators_are_told_apart(problem):
@@ -87,5 +88,5 @@ def test_the_fitted_critics_have_the_drawn_values_at_the_one_hots():
 
 
 def test_the_cost_of_a_task_is_measured():
-    found = estimator_cost.cheapest({"much": lambda: torch.randn(500, 500) @ torch.randn(500, 500), "none": lambda: 0})
+    found = costs.cheapest({"much": lambda: torch.randn(500, 500) @ torch.randn(500, 500), "none": lambda: 0})
     assert found["much"] > 10 * found["none"]

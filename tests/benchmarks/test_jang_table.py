@@ -7,7 +7,7 @@ from itertools import product
 import jang_table
 import pytest
 import torch
-from stochastic_networks import Asked, StochasticNetwork, slope_annealed
+from stochastic_networks import RecordingValue, StochasticNetwork, slope_annealed
 from torch import nn
 from torch.nn import functional as F
 
@@ -148,7 +148,7 @@ def test_a_step_adds_to_each_gradient_once_and_reaches_all():
 @pytest.mark.parametrize("name", [*HARD, "gumbel_softmax"])
 def test_what_follows_learns_at_one_sample_of_the_policy(name):
     policy = FactorisedCategorical(torch.tensor([[9.0, -9, -9, -9, 9]]).repeat(8, 1).requires_grad_(), SIZES)
-    q = Asked(lambda action: action.sum(-1), policy.groups)
+    q = RecordingValue(lambda action: action.sum(-1), policy.groups)
     estimator(name)(policy, q, torch.tensor(0.3))
     assert torch.allclose(q.sample, torch.tensor([1.0, 0, 0, 0, 1]).repeat(8, 1), atol=1e-3)
     assert not q.sample.requires_grad
@@ -205,8 +205,7 @@ def test_the_images_are_split_without_loss():
 
 
 def test_a_run_repeats_itself_and_only_reported_seeds_see_the_test_images():
-    job = {"task": "vae", "estimator": "reinmax", "lr": 0.01, "temperature": None, "steps": 3}
-    first, again, tuning = (jang_table.run(job | {"seed": seed}) for seed in (0, 0, 100))
+    first, again, tuning = (jang_table.Job("vae", "reinmax", 0.01, None, seed, steps=3).run() for seed in (0, 0, 100))
     assert (first["test"], first["curve"]) == (again["test"], again["curve"])
     assert "test" not in tuning
 
@@ -223,8 +222,8 @@ def test_a_finished_run_is_not_run_again(tmp_path, capsys):
     path.write_text(lines[1] + "\n")
     jang_table.main([*command, str(path)])
     assert path.read_text().splitlines()[0] == lines[1]
-    said = [line for line in capsys.readouterr().out.splitlines() if "still to be made" in line]
-    assert [line.split(" runs")[0] for line in said] == ["2 of 2", "0 of 2", "1 of 2"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "already" in line]
+    assert [line.split(" runs")[0] for line in said] == ["2 of 2", "1 of 2"]
     assert len(jang_table.load(path, steps=2)) == 2
     assert jang_table.load(path) == [], "two steps are no trial of as many as are reported"
 
@@ -238,7 +237,7 @@ def test_settings_are_chosen_on_the_tuning_seeds_and_compared_seed_by_seed():
     rows[-1]["test"] = 8.0
     assert jang_table.tried(rows, "vae", "reinforce") == {(0.2, None): 3.5, (0.1, None): 4.0}
     assert jang_table.reported(rows, "vae") == {"reinforce": {0: 8.0}}
-    assert [job["lr"] for job in jang_table.reporting_jobs(rows, ["vae"], ["reinforce"], 9)] == [0.2] * 6
+    assert [job.lr for job in jang_table.reporting_jobs(rows, ["vae"], ["reinforce"], 9)] == [0.2] * 6
     with pytest.raises(SystemExit, match="reinmax has no temperature"):
         jang_table.tuning_jobs(["vae"], ["reinmax"], None, ["0.5"], 9)
     with pytest.raises(SystemExit, match="rloo has not been tuned for vae"):

@@ -71,7 +71,7 @@ def test_the_table_by_hand():
 
 def test_the_counted_runs_are_on_tuning_seeds_each_once_and_the_same_for_all_settings():
     seeds = {}
-    for row in RunFile(landings.RESULTS).read():
+    for row in RunFile(landings.MEASURE.results).read():
         seeds.setdefault((row["label"], row["variation"]), []).append(row["seed"])
     assert len({tuple(sorted(of_one)) for of_one in seeds.values()}) == 1
     for of_one in seeds.values():

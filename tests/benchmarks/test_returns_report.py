@@ -13,10 +13,10 @@ import returns_pictures
 import returns_report
 import returns_rows
 import returns_scores
+from arena import OURS, PROBLEMS
 from PIL import Image
-from returns_rows import OURS
 
-from gsac.experiments.compare import reward_threshold
+from gsac.experiments.environments import reward_threshold
 from gsac.experiments.run_file import RunFile
 
 
@@ -49,10 +49,10 @@ def verdict(*of_problem, problem):
 def test_a_line_by_hand():
     (entrant,) = returns_rows.entrants(rows("Acrobot-v1", OURS, [1.0, 1.0, 9.0, 1.0, 1.0], 2000))
     assert returns_report.row(OURS, entrant) == (
-        "| GSAC, preset | 2,000 | 1, 1, 9, 1, 1 | 1 | 1 [1, 6.333] | 0 | 0.75 | 22 |"
+        *("GSAC, preset", "2,000", "1, 1, 9, 1, 1", "1", "1 [1, 6.333]", "0", "0.75", "22"),
     )  # on the way 0.75, 0.75, 6.75, 0.75, 0.75; 20 to 24 seconds without those of the evaluations
     (single,) = returns_rows.entrants([row("Acrobot-v1", OURS, 1, 7.0)])
-    assert returns_report.row(OURS, single).split(" | ")[2:5] == ["missing, 7, missing, missing, missing", "7", "7"]
+    assert returns_report.row(OURS, single)[2:5] == ("missing, 7, missing, missing, missing", "7", "7")
 
 
 def test_one_entrant_on_all_problems_has_a_line_for_each():
@@ -118,11 +118,13 @@ def test_seeds_that_do_not_belong_together_are_an_error():
 
 def test_everything_is_missing_before_the_first_run(tmp_path):
     empty = tmp_path / "none.jsonl"
-    for group, plans in returns_rows.PLANS.items():
-        assert returns_report.group_tables(group, empty) == "\n\n".join(f"### {name}\n\nmissing" for name in plans)
-    assert [line.split(" | ")[-1] for line in returns_report.bars(empty).splitlines()[2:]] == ["missing |"] * 9
-    assert returns_report.normalized(empty) == "missing"
-    for text in (returns_report.compact_table(empty), returns_report.estimators(empty)):
+    none = returns_rows.load(empty)
+    for group in returns_rows.GROUPS:
+        planned = (name for name, problem in PROBLEMS.items() if problem.group == group)
+        assert returns_report.group(group, none) == "\n\n".join(f"### {name}\n\nmissing" for name in planned)
+    assert [line.split(" | ")[-1] for line in returns_report.bars(none).splitlines()[2:]] == ["missing |"] * 9
+    assert returns_report.scores(none) == "missing"
+    for text in (returns_report.compact(none), returns_report.estimators(none)):
         cells = [cell.strip() for line in text.splitlines()[2:] for cell in line.split("|")[2:-1]]
         assert {*cells} == {"missing", "-"}
     assert returns_pictures.draw_all(returns_rows.load(empty), tmp_path) == []
@@ -132,13 +134,13 @@ def test_everything_is_missing_before_the_first_run(tmp_path):
 def test_planned_runs_that_are_not_there_are_called_missing_and_no_cell_is_blank():
     some = rows("CartPole-v1", OURS, [500.0, 498.0], 10_000) + rows("Unplanned-v0", "PPO", [1.0] * 5)
     entrants = returns_rows.entrants(some)
-    text = "\n".join(returns_report.group(name, entrants) for name in returns_rows.PLANS)
+    text = "\n".join(returns_report.group(name, entrants) for name in returns_rows.GROUPS)
     assert "| GSAC, preset | 10,000 | 500, 498, missing, missing, missing | 499 |" in text
     assert f"| DQN |{' missing |' * 7}" in text
     assert "### Unplanned-v0" in text
     compact = returns_report.compact(entrants)
     assert "| CartPole-v1 | 10,000 | 499 [498, 500] (3 of 5 seeds missing) | missing |" in compact
-    tables = text + compact + returns_bars.table(entrants)
+    tables = text + compact + returns_bars.bars(entrants)
     headless = [line for line in tables.splitlines() if line.startswith("|") and not line.endswith("| |")]
     assert not any("|  |" in line or "| |" in line for line in headless)
 
@@ -147,9 +149,9 @@ def test_the_table_of_estimators_has_those_that_were_planned_or_run(tmp_path):
     file = RunFile(tmp_path / "results.jsonl")
     for line in rows("Breakout", "GSAC, preset, rloo", [1.0] * 5) + rows("Asterix", OURS, [2.0] * 5):
         file.append(line)
-    head, _, *lines = returns_report.estimators(file.path).split("\n\n")[-1].splitlines()
+    head, _, *lines = returns_report.estimators(returns_rows.load(file.path)).split("\n\n")[-1].splitlines()
     assert [line.split(" | ")[0] for line in lines] == [
-        f"| {name}" for name in (*returns_rows.PLANS["classic"], "Breakout")
+        f"| {name}" for name in PROBLEMS if PROBLEMS[name].group == "classic" or name == "Breakout"
     ]
     shown = ("gumbel_softmax", "straight_through_gumbel", "rloo", "expected")
     assert head == f"| environment | steps | {' | '.join((OURS, *(f'{OURS}, {name}' for name in shown)))} |"
@@ -226,7 +228,7 @@ def test_minatar_compares_interquartile_means_at_the_same_steps():
     assert verdict(own, equal, problem="Breakout")[0] is True
     longer = rows("Breakout", "DQN", [6.0] * 5, 600)
     assert verdict(own, equal, longer, problem="Breakout")[0] is True
-    assert "| Breakout | GSAC, preset | 300 |" in returns_bars.table(returns_rows.entrants(own + equal))
+    assert "| Breakout | GSAC, preset | 300 |" in returns_bars.bars(returns_rows.entrants(own + equal))
 
 
 ANCHORS = {"CartPole-v1": {"random": 0.0, "threshold": 100.0}, "Acrobot-v1": {"random": -500.0, "threshold": -100.0}}
@@ -235,22 +237,22 @@ ANCHORS = {"CartPole-v1": {"random": 0.0, "threshold": 100.0}, "Acrobot-v1": {"r
 def test_scores_over_problems_by_hand():
     both = rows("CartPole-v1", OURS, [0.0, 100.0]) + rows("Acrobot-v1", OURS, [500.0, 300.0])  # 0, 1; 2.5, 2
     others = rows("CartPole-v1", "DQN", [50.0]) + rows("CartPole-v1", "DQN", [60.0], variation="tau=0.1")
-    lines = returns_scores.table(returns_rows.entrants(both + others), ANCHORS).splitlines()
+    lines = returns_scores.scores(returns_rows.entrants(both + others), ANCHORS).splitlines()
     # of one problem: 0 or 1, and 2.5 or 2, drawn apart: from (0 + 2) / 2 to (1 + 2.5) / 2
     assert lines[2] == "| GSAC, preset | 0.50 (100) | 2.25 (100) | 1.50 [1.00, 1.75] | 0, 1 |"
     assert lines[3:] == ["| DQN | 0.50 (100) | missing | missing | missing |"]  # one problem's change is no line
 
 
 def test_what_was_planned_for_one_problem_only_is_not_called_missing_on_the_others():
-    ran = rows("CartPole-v1", returns_rows.SAME_ON_LINEAR, [50.0])
-    line = returns_scores.table(returns_rows.entrants(ran), ANCHORS).splitlines()[2]
+    ran = rows("CartPole-v1", f"{OURS}, straight_through_gumbel", [50.0])
+    line = returns_scores.scores(returns_rows.entrants(ran), ANCHORS).splitlines()[2]
     assert line == "| GSAC, preset, straight_through_gumbel | 0.50 (100) | - | - | - |"
 
 
 def test_scores_over_problems_count_common_seeds_and_the_longest_budget():
     some = rows("CartPole-v1", OURS, [7.0, 7.0], 10) + rows("CartPole-v1", OURS, [100.0, 100.0, 0.0], 20)
     some += rows("Acrobot-v1", OURS, [-100.0, -100.0])
-    line = returns_scores.table(returns_rows.entrants(some), ANCHORS).splitlines()[2]
+    line = returns_scores.scores(returns_rows.entrants(some), ANCHORS).splitlines()[2]
     assert line == "| GSAC, preset | 0.67 (20) | 1.00 (100) | 1.00 [1.00, 1.00] | 0, 1 |"
 
 
@@ -266,7 +268,7 @@ def test_uniform_actions_are_measured(tmp_path):
 
 def test_the_measured_anchors_are_those_of_all_classic_problems():
     measured = returns_scores.anchors()
-    assert [*measured] == [*returns_rows.PLANS["classic"]]
+    assert [*measured] == [name for name, problem in PROBLEMS.items() if problem.group == "classic"]
     assert {anchor["episodes"] for anchor in measured.values()} == {100}
     assert measured["CartPole-v1"]["threshold"] == reward_threshold("CartPole-v1") == 475.0
 

@@ -17,7 +17,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gsac import GSAC
 from gsac.algorithms.arguments import described, parameters
 from gsac.cli import main as cli
-from gsac.experiments import run as experiment
+from gsac.experiments.models import ALGORITHMS
+from gsac.experiments.run import RunConfig, new_run
 
 TRAIN = ("train", "CartPole-v1", "--total-timesteps", "400", "--learning-starts", "100", "--eval-episodes", "2")
 BINS = '[{"gsac.envs.wrappers.DiscretizeAction": {%s}}]'
@@ -117,7 +118,7 @@ def test_the_next_run_gets_the_next_folder_and_a_folder_in_use_is_refused(run, t
 
 def test_runs_that_start_together_get_folders_of_their_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    runs = [experiment.prepare(experiment.Run("gsac", "CartPole-v1", 100, seed=seed)) for seed in range(2)]
+    runs = [new_run(RunConfig("gsac", "CartPole-v1", 100, seed=seed)) for seed in range(2)]
     assert [prepared.folder for prepared in runs] == [Path(f"logs/CartPole-v1/gsac_{number}") for number in (1, 2)]
 
 
@@ -251,14 +252,14 @@ def test_help_names_every_command_and_the_flags_of_each(capsys):
         assert all(word in shown for word in words)
 
 
-@pytest.mark.parametrize("algo", experiment.ALGORITHMS)
+@pytest.mark.parametrize("algo", ALGORITHMS)
 def test_help_describes_every_argument_of_the_constructor_by_its_docstring(algo, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "10000")
     with pytest.raises(SystemExit) as stop:
         cli.main(["train", "--algo", algo, "--help"])
     shown = capsys.readouterr().out
     assert stop.value.code == 0
-    kind = experiment.ALGORITHMS[algo]
+    kind = ALGORITHMS[algo]
     for name, parameter in parameters(kind).items():
         if described(name).flag and name != "replay_buffer_class":  # of which there is no plain form
             text = re.search(rf":param {name}: (.*?)\n:", inspect.getdoc(kind), re.DOTALL)[1]

@@ -22,7 +22,8 @@ from gsac.cli import main as cli
 from gsac.envs.minatar import GAMES
 from gsac.envs.minatar import make as registered
 from gsac.experiments import compare
-from gsac.experiments.peers import PEERS, with_fitting_extractor
+from gsac.experiments.peers import PEERS
+from gsac.experiments.settings import with_fitting_extractor
 
 PLANES_AND_ACTIONS = {
     "Asterix": (4, 5),

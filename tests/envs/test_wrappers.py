@@ -18,7 +18,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 from gsac import GSAC
 from gsac.envs import wrappers
 from gsac.envs.wrappers import DiscretizeAction, EpisodeStatistics, wrap
-from gsac.experiments.run import evaluate_model, make_envs
+from gsac.experiments.environments import make_envs
+from gsac.experiments.evaluation import evaluate_model
 
 
 class Echo(gymnasium.Env):

@@ -17,7 +17,8 @@ import pytest
 from stable_baselines3.common.vec_env import VecNormalize
 
 from gsac.cli import main as cli
-from gsac.experiments import compare, processes
+from gsac.experiments import compare
+from gsac.experiments.evaluation import EvaluateAtSteps
 from gsac.experiments.peers import PEERS, ZOO
 from gsac.experiments.processes import Failure, run_in_processes
 from gsac.experiments.run_file import RunFile
@@ -148,7 +149,8 @@ def alive(pid):
 
 
 def children(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """Of all its threads."""
+    return [int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
@@ -352,7 +354,7 @@ def test_evaluations_are_at_the_same_steps_whatever_the_number_of_environments()
     model, eval_env = compare.build(contender, "CartPole-v1", seed=0)
     seen = []
 
-    class Noted(compare.EvaluateAtSteps):
+    class Noted(EvaluateAtSteps):
         def evaluate(self, episodes):
             seen.append((self.model.num_timesteps, self.model._n_updates))
             return super().evaluate(episodes)
@@ -368,7 +370,7 @@ def test_evaluations_are_at_the_same_steps_whatever_the_number_of_environments()
 def test_normalised_evaluations_use_the_trainings_statistics_and_leave_them_alone():
     (contender,) = compare.contenders("MountainCar-v0", ["ppo"], [], {"ppo": {"n_epochs": 1}})
     model, eval_env = compare.build(contender, "MountainCar-v0", seed=0)
-    callback = compare.EvaluateAtSteps([256, 512], eval_env, 1)
+    callback = EvaluateAtSteps([256, 512], eval_env, 1)
     model.learn(512, callback=callback)
     training = model.get_vec_normalize_env()
     assert isinstance(eval_env, VecNormalize)
@@ -381,19 +383,21 @@ def test_normalised_evaluations_use_the_trainings_statistics_and_leave_them_alon
     assert training.obs_rms.count == count
 
 
-@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="Windows has no masks of signals")
-def test_a_ctrl_c_that_another_thread_takes_waits_for_the_end_of_the_block_too():
-    done, over = [], threading.Event()
-    other = threading.Thread(target=over.wait)  # which does not block the signal
-    other.start()
-    try:
-        with pytest.raises(KeyboardInterrupt), processes._ctrl_c_held_back():
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.2)
-            done.append("the whole block")
-    finally:
-        over.set()
-        other.join()
-    assert done == ["the whole block"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+def test_ctrl_c_is_answered_by_the_main_thread_and_ends_every_process():
+    before, below = set(children(os.getpid())), set()
+
+    def interrupt():
+        while len(below) < 2:
+            time.sleep(0.05)
+            new = set(children(os.getpid())) - before
+            below.update(pid for pid in new if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_in_processes(time.sleep, [60, 60, 60], 2, lambda job, outcome: None)
+    thread.join()
+    assert not any(map(alive, below))
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -22,8 +22,8 @@ from gsac import GSAC, Linear, zoo
 from gsac.cli import main as cli
 from gsac.cli.train import train_command
 from gsac.experiments import presets
+from gsac.experiments.models import run_config
 from gsac.experiments.presets import FILE, KEYS, preset
-from gsac.experiments.run import run_config
 
 ROOT = Path(__file__).parents[2]
 NAMES = [name for name in presets.read() if name != presets.DEFAULT]
@@ -236,8 +236,8 @@ def test_flags_win_over_the_preset_and_the_run_says_so(tmp_path, monkeypatch, ca
 def test_the_line_lists_what_holds_and_what_was_given_instead():
     tuned = presets.Preset("A-v0", "A-v0", 10, "MlpPolicy", {"n_steps": 3, "policy_kwargs": {"n_critics": 2}}, n_envs=4)
     kept = 'preset A-v0: n_steps=3, policy_kwargs={"n_critics": 2}, n_envs=4, policy=MlpPolicy, total_timesteps=10'
-    assert tuned.told({"n_steps": 3, "gamma": 0.9}) == kept
-    assert tuned.told({"n_envs": 1, "env_wrapper": "a.B"}) == (
+    assert tuned.summary({"n_steps": 3, "gamma": 0.9}) == kept
+    assert tuned.summary({"n_envs": 1, "env_wrapper": "a.B"}) == (
         kept.replace(" n_envs=4,", "") + "; given instead: n_envs=1, env_wrapper=a.B"
     )
 

@@ -6,7 +6,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 
-from gsac import DeviceReplayBuffer, PrioritizedReplayBuffer
+from gsac import GSAC, DeviceReplayBuffer, PrioritizedReplayBuffer
 from gsac.replay.memory import ReplayMemory
 from gsac.spaces.codec import ActionCodec
 
@@ -46,6 +46,16 @@ def test_a_buffer_that_is_assigned_is_known_by_its_space():
     assert not memory.stores_masks
     memory.buffer = make_memory(masks=True).buffer
     assert memory.stores_masks
+
+
+def test_a_buffer_can_be_deleted_and_assigned_again():
+    model = GSAC("MlpPolicy", "CartPole-v1", buffer_size=1000, device="cpu")
+    buffer = model.replay_buffer
+    del model.replay_buffer
+    with pytest.raises(AttributeError):
+        _ = model.replay_buffer
+    model.replay_buffer = buffer
+    assert model.memory.buffer is buffer
 
 
 def test_room_for_masks_is_made_only_while_nothing_is_stored():
