@@ -67,4 +67,8 @@ def _readable(argument: Argument, hint: Any) -> Any:
     simple = tuple(member for member in members if member in SIMPLE_TYPES or get_origin(member) is tuple)
     if not set(simple) - {type(None)}:
         return None
-    return Union[(Literal[argument.names], *simple) if argument.names else simple]  # noqa: UP007
+    kind: Any = Union[simple]  # noqa: UP007
+    if not argument.names:
+        return kind
+    names = ", ".join(argument.names)  # a Literal would print all of them as the type, in place of STR
+    return Annotated[kind, tyro.conf.arg(help_behavior_hint=lambda default: f"(names: {names}; default: {default})")]

@@ -259,13 +259,15 @@ def test_help_describes_every_argument_of_the_constructor_by_its_docstring(algo,
         cli.main(["train", "--algo", algo, "--help"])
     shown = capsys.readouterr().out
     assert stop.value.code == 0
-    kind = ALGORITHMS[algo]
-    for name, parameter in parameters(kind).items():
-        if described(name).flag and name != "replay_buffer_class":  # of which there is no plain form
-            text = re.search(rf":param {name}: (.*?)\n:", inspect.getdoc(kind), re.DOTALL)[1]
-            plain = re.sub(r":\w+:(?=`)|`", "", " ".join(text.split()))
-            default = "null" if "kwargs" in name else parameter.default
-            options = ",".join(described(name).choices or described(name).names)
-            assert not options or f"--{name.replace('_', '-')} {{{options}}}" in shown
-            assert re.search(rf"--{name.replace('_', '-')}\b.*\n?.*{re.escape(f'{plain} (default: {default})')}", shown)
+    docs = inspect.getdoc(ALGORITHMS[algo])
+    for name, parameter in parameters(ALGORITHMS[algo]).items():
+        argument, flag = described(name), f"--{name.replace('_', '-')}"
+        if argument.flag and name != "replay_buffer_class":  # a class cannot be a flag
+            text = " ".join(re.search(rf":param {name}: (.*?)\n:", docs, re.DOTALL)[1].split())
+            plain = re.sub(r":\w+:(?=`)|`", "", text)
+            names = f"names: {', '.join(argument.names)}; " if argument.names else ""
+            default = "null" if name.endswith("_kwargs") else parameter.default
+            description = re.escape(f"{plain} ({names}default: {default})")
+            assert re.search(rf"{flag}\b.*\n?.*{description}", shown)
+            assert not argument.choices or f"{flag} {{{','.join(argument.choices)}}}" in shown
     assert ("--checkpoint-every" in shown) == (algo == "gsac")
