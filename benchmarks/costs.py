@@ -121,21 +121,24 @@ def columns_table() -> str:
     for columns in dict.fromkeys(row["columns"] for row in rows if row["kind"] in KINDS):
         found = {row["kind"]: row for row in rows if row["columns"] == columns}
         last = found["MultiBinary"]
-        cells = (f"{found[kind]['milliseconds']['median']:.1f}" for kind in KINDS)
-        lines.append((columns, *cells, f"2^{last['joint_actions_log2']:.0f}", f"{last['megabytes_allocated']:.1f}"))
-    header = ("columns D", *(f"{name}, ms an update" for name in KINDS.values()))
-    return table((*header, "joint actions of the last", "its MB allocated"), lines)
+        lines.append(
+            {"columns D": columns}
+            | {f"{name}, ms an update": f"{found[kind]['milliseconds']['median']:.1f}" for kind, name in KINDS.items()}
+            | {"joint actions of the last": f"2^{last['joint_actions_log2']:.0f}"}
+            | {"its MB allocated": f"{last['megabytes_allocated']:.1f}"}
+        )
+    return table(lines)
 
 
 def groups_table() -> str:
     """The table of milliseconds by number of groups, the number of columns being the same."""
     rows = [row for row in read("update_cost.json")["rows"] if row["kind"] == "cut"]
+    title = f"{rows[0]['columns']} columns in groups"
     return table(
-        (f"{rows[0]['columns']} columns in groups", *(row["groups"] for row in rows)),
-        (
-            ("ms an update", *(f"{row['milliseconds']['median']:.1f}" for row in rows)),
-            ("MB allocated", *(f"{row['megabytes_allocated']:.0f}" for row in rows)),
-        ),
+        [
+            {title: "ms an update"} | {row["groups"]: f"{row['milliseconds']['median']:.1f}" for row in rows},
+            {title: "MB allocated"} | {row["groups"]: f"{row['megabytes_allocated']:.0f}" for row in rows},
+        ]
     )
 
 
@@ -171,15 +174,20 @@ def thread_costs(quick: bool) -> dict[str, Any]:
 
 def threads_table() -> str:
     """The table that compares one thread with two."""
-    rows = {(row["width"], row["busy_neighbours"], row["threads"]): row for row in read("threads.json")["rows"]}
-
-    def cell(*key: int) -> str:
-        return f"{rows[key]['median_ms']:.1f} (worst {rows[key]['worst_ms']:.1f})"
-
-    cases = [(width, busy) for width, busy, threads in rows if threads == 1]
+    rows = read("threads.json")["rows"]
+    cells = {
+        (row["width"], row["busy_neighbours"], row["threads"]): f"{row['median_ms']:.1f} (worst {row['worst_ms']:.1f})"
+        for row in rows
+    }
     return table(
-        ("hidden layers", "busy neighbours", "one thread, ms", "two threads, ms"),
-        ((f"{width}, {width}", busy, *(cell(width, busy, n) for n in THREADS)) for width, busy in cases),
+        {
+            "hidden layers": f"{width}, {width}",
+            "busy neighbours": busy,
+            "one thread, ms": cells[width, busy, 1],
+            "two threads, ms": cells[width, busy, 2],
+        }
+        for width, busy, threads in cells
+        if threads == 1
     )
 
 
@@ -247,8 +255,8 @@ def estimators_table() -> str:
         return f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "-"
 
     return table(
-        ("ms a gradient", *(f"`{row['space']}`" for row in rows)),
-        ((f"`{name}`", *(cell(row, name) for row in rows)) for name in rows[0]["milliseconds"]),
+        {"ms a gradient": f"`{name}`"} | {f"`{row['space']}`": cell(row, name) for row in rows}
+        for name in rows[0]["milliseconds"]
     )
 
 
@@ -256,9 +264,16 @@ def neighbours_table() -> str:
     rows = []
     for row in read("estimator_cost.json")["neighbours"]:
         long, short = row["milliseconds"]["long"], row["milliseconds"]["short"]
-        widths = f"{row['width']}, {row['width']}"
-        rows.append((row["columns"], widths, f"{long:.1f}", f"{short:.1f}", f"{long / short:.1f}x"))
-    return table(("columns", "hidden layers", "a pass each, ms", "`neighbours`, ms", "gain"), rows)
+        rows.append(
+            {
+                "columns": row["columns"],
+                "hidden layers": f"{row['width']}, {row['width']}",
+                "a pass each, ms": f"{long:.1f}",
+                "`neighbours`, ms": f"{short:.1f}",
+                "gain": f"{long / short:.1f}x",
+            }
+        )
+    return table(rows)
 
 
 COSTS: dict[str, tuple[str, Callable[[bool], dict[str, Any]]]] = {

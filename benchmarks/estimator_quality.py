@@ -197,15 +197,15 @@ def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
     for name in sorted(
         plain.keys() - NOT_IN_TABLE, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])
     ):
-        columns = (
-            [q.relative_bias for q in plain[name]],
-            [q.relative_std for q in plain[name]],
-            [q.rmse(batch_size) for q in plain[name]],
-            [q.rmse(batch_size) for q in normalised[name]],
-        )
-        rows.append((f"`{name}`", *("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)))
-    rmse = (f"RMSE, batch of {batch_size}", "RMSE with layer normalisation")
-    return studies.table(("estimator", "bias", "std of one estimate", *rmse), rows)
+        columns = {
+            "bias": [q.relative_bias for q in plain[name]],
+            "std of one estimate": [q.relative_std for q in plain[name]],
+            f"RMSE, batch of {batch_size}": [q.rmse(batch_size) for q in plain[name]],
+            "RMSE with layer normalisation": [q.rmse(batch_size) for q in normalised[name]],
+        }
+        cells = {what: "{:.3f} ± {:.3f}".format(*mean_and_error(values)) for what, values in columns.items()}
+        rows.append({"estimator": f"`{name}`"} | cells)
+    return studies.table(rows)
 
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
@@ -213,13 +213,13 @@ def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
     rows = []
     for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
         found = chosen(kind, classes, n_groups)
-        cells = []
+        row = {"K x G": f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}"}
         for temperature in TEMPERATURES:
             ours = [q.relative_std for q in found[f"gumbel_softmax({temperature:g})"]]
             wins = (sum(a < q.relative_std for a, q in zip(ours, found[rival], strict=True)) for rival in RIVALS)
-            cells.append(" / ".join(map(str, wins)))
-        rows.append((f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}", *cells))
-    return studies.table(("K x G", *(f"temperature {t:g}" for t in TEMPERATURES)), rows)
+            row[f"temperature {temperature:g}"] = " / ".join(map(str, wins))
+        rows.append(row)
+    return studies.table(rows)
 
 
 def table() -> str:

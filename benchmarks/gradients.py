@@ -11,7 +11,6 @@ local expectations, which are unbiased. "True" is what the critics say.
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Sequence
 from typing import Any
@@ -74,14 +73,15 @@ def markdown(rows: Sequence[Line], problem: str) -> str:
     def error(name: str) -> float:
         return mean(name, "relative_bias", -1) ** 2 + mean(name, "relative_std", -1) ** 2
 
-    columns = list(itertools.product(("bias", "noise", "cosine"), SHOWN))
     figures = {"bias": "relative_bias", "noise": "relative_std", "cosine": "cosine"}
     return table(
-        ("estimator", *(f"{what} after {AT[at]:,}" for what, at in columns)),
-        (
-            (f"`{name}`", *(f"{mean(name, figures[what], at):.2f}" for what, at in columns))
-            for name in sorted(NAMES, key=error)
-        ),
+        {"estimator": f"`{name}`"}
+        | {
+            f"{what} after {AT[at]:,}": f"{mean(name, figure, at):.2f}"
+            for what, figure in figures.items()
+            for at in SHOWN
+        }
+        for name in sorted(NAMES, key=error)
     )
 
 

@@ -91,8 +91,9 @@ def markdown(rows: Sequence[Line]) -> str:
     for row in sorted(rows, key=lambda row: (row["label"], row["variation"], row["seed"])):
         parts = counts(row)
         settings = ", ".join(filter(None, (row["label"].removeprefix("GSAC, "), row["variation"])))
-        lines.append((settings, row["seed"], *(", ".join(str(part[end]) for part in parts) for end in ENDS)))
-    return table(("settings", "seed", *ENDS), lines)
+        ends = {end: ", ".join(str(part[end]) for part in parts) for end in ENDS}
+        lines.append({"settings": settings, "seed": row["seed"], **ends})
+    return table(lines)
 
 
 MEASURE = Measure(RESULTS / "landings.jsonl", Endings, summary, planned=((PROBLEM, OURS, ""),), seeds=(211, 748))

@@ -185,21 +185,22 @@ def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
 
 
 def cost_table() -> str:
-    rows = []
-    for size, cost in studies.read(RESULTS.name)["cost_ms"].items():
-        rows.append((f"{int(size):,}", *(f"{cost[name][what]:.3f}" for name in cost for what in ("add", "sample"))))
-    header = ("transitions stored", "uniform: add, ms", "sample, ms", "prioritised: add, ms")
-    return studies.table((*header, "sample and return errors, ms"), rows)
+    return studies.table(
+        {
+            "transitions stored": f"{int(size):,}",
+            "uniform: add, ms": f"{cost['uniform']['add']:.3f}",
+            "sample, ms": f"{cost['uniform']['sample']:.3f}",
+            "prioritised: add, ms": f"{cost['prioritized']['add']:.3f}",
+            "sample and return errors, ms": f"{cost['prioritized']['sample']:.3f}",
+        }
+        for size, cost in studies.read(RESULTS.name)["cost_ms"].items()
+    )
 
 
 def cliffwalk_table() -> str:
-    found = studies.read(RESULTS.name)["cliffwalk"]
     return studies.table(
-        ("states", "transitions", *BUFFERS),
-        (
-            (n, f"{2 ** (int(n) + 1) - 2:,}", *(_cell(updates[name]) for name in BUFFERS))
-            for n, updates in found.items()
-        ),
+        {"states": n, "transitions": f"{2 ** (int(n) + 1) - 2:,}"} | {name: _cell(updates[name]) for name in BUFFERS}
+        for n, updates in studies.read(RESULTS.name)["cliffwalk"].items()
     )
 
 
@@ -207,11 +208,15 @@ def gsac_table() -> str:
     result, rows = studies.read(RESULTS.name), []
     for name, updates in result["gsac_cliffwalk"].items():
         runs = result["cartpole"][name]
-        each = ", ".join("never" if n is None else str(n) for n in updates)
-        returns = ", ".join(f"{run['return']:.4g}" for run in runs)
-        rows.append((name, each, returns, f"{statistics.mean(run['seconds'] for run in runs):.0f}"))
-    header = ("replay", "cliffwalk: updates, seeds 0 to 4", "CartPole-v1: return at the end, seeds 0 to 4")
-    return studies.table((*header, "CPU seconds a run"), rows)
+        rows.append(
+            {
+                "replay": name,
+                "cliffwalk: updates, seeds 0 to 4": ", ".join("never" if n is None else str(n) for n in updates),
+                "CartPole-v1: return at the end, seeds 0 to 4": ", ".join(f"{run['return']:.4g}" for run in runs),
+                "CPU seconds a run": f"{statistics.mean(run['seconds'] for run in runs):.0f}",
+            }
+        )
+    return studies.table(rows)
 
 
 def _cell(updates: list[int | None]) -> str:

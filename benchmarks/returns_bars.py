@@ -153,6 +153,14 @@ def bars(entrants: Sequence[Entrant]) -> str:
         longest = max((entrant.timesteps for entrant in field if entrant.label == bar.label), default=None)
         steps = bar.steps or longest
         state = {True: "**met**", False: "not met", None: "missing"}[met]
-        rows.append((problem, bar.label, f"{steps:,}" if steps else "missing", bar.text, figures, state))
-    header = ("environment", "algorithm", "steps", "bar", "reached", "")
-    return table(header, rows).replace("|  |", "| |", 1)
+        rows.append(
+            {
+                "environment": problem,
+                "algorithm": OURS,
+                "steps": f"{steps:,}" if steps else "missing",
+                "bar": bar.text,
+                "reached": figures,
+                "": state,
+            }
+        )
+    return table(rows).replace("|  |", "| |", 1)

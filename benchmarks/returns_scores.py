@@ -78,22 +78,22 @@ def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -
     stands for the others and for all.
     """
     planned = {label for problem in problems for label in plan_of(problem).planned}
+    present = dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems)
     rows = []
-    for label in dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems):
-        if label not in planned:
-            continue
+    for label in filter(planned.__contains__, present):
         longest = {entrant.problem: entrant for entrant in entrants if entrant.label == label}  # they come by budget
-        cells = [label]
+        row = {"algorithm": label}
         for problem, anchor in problems.items():
             entrant = longest.get(problem)
             if entrant is None:
-                cells.append("missing" if label in plan_of(problem).planned else "-")
+                row[problem] = "missing" if label in plan_of(problem).planned else "-"
             else:
                 score = curves.interquartile_mean(normalized(entrant.finals, anchor))
-                cells.append(f"{score:.2f} ({entrant.timesteps:,})")
+                row[problem] = f"{score:.2f} ({entrant.timesteps:,})"
         every = [longest.get(problem) for problem in problems]
-        rows.append([*cells, *(("-", "-") if "-" in cells else over_all(every, list(problems.values())))])
-    return studies.table(["algorithm", *problems, "all [95% interval]", "seeds"], rows) if rows else "missing"
+        score, seeds = ("-", "-") if "-" in row.values() else over_all(every, list(problems.values()))
+        rows.append(row | {"all [95% interval]": score, "seeds": seeds})
+    return studies.table(rows) if rows else "missing"
 
 
 def over_all(entrants: Sequence[Entrant | None], anchors: Sequence[dict[str, float]]) -> tuple[str, str]:

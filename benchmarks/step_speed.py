@@ -251,62 +251,47 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
 def update_table(result: dict[str, Any], threads: int) -> str:
     """The table of updates a second, and how many times faster than SB3's SAC that is."""
     rows = [row for row in result["updates"] if row["threads"] == threads]
-    found = {(row["contender"], row["width"], row["batch"]): row for row in rows}
-    cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
-
-    def cell(row: dict[str, Any]) -> str:
-        return f"{1000 / row['milliseconds']['median']:,.0f} ({row['times_sb3_sac']['median']:.2f}x)"
-
-    return table(
-        ("updates a second (of SB3's SAC)", *(f"width {width}, batch {batch}" for width, batch in cases)),
-        (
-            (name, *(cell(found[(name, *case)]) for case in cases if (name, *case) in found))
-            for name in dict.fromkeys(row["contender"] for row in rows)
-        ),
-    )
+    title = "updates a second (of SB3's SAC)"
+    lines: dict[str, dict[str, str]] = {}
+    for row in rows:
+        line = lines.setdefault(row["contender"], {title: row["contender"]})
+        speed, times = 1000 / row["milliseconds"]["median"], row["times_sb3_sac"]["median"]
+        line[f"width {row['width']}, batch {row['batch']}"] = f"{speed:,.0f} ({times:.2f}x)"
+    return table(lines.values())
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
     """The table of an update's operations, the times that the machine's limits allow for them, and the measured time."""
     (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
-    on_gpu = "busy_share" in result["updates"][0]
     rows = []
     for row in result["updates"]:
         if row["threads"] == threads and row["batch"] == batch:
-            bound = row["ceiling_milliseconds"]
-            milliseconds = (bound["products"], bound["traffic"], row["milliseconds"]["median"])
-            rows.append(
-                (
-                    *(row["contender"], row["width"], row["operations"]),
-                    *(f"{row[name]:.1f}" for name in ("megaflops", "megabytes")),
-                    *(f"{value:.2f}" for value in milliseconds),
-                    *((f"{row['busy_share']:.0%}", f"{row['device_megabytes']:.0f}") if on_gpu else ()),
-                )
-            )
-    times = (f"ms at {ceiling['gflops']:,.0f} GFLOP/s", f"ms at {ceiling['gigabytes']:,.1f} GB/s", "ms measured")
-    first = (f"update, batch {batch}", "width", "operations", "MFLOP", "MB moved")
-    return table((*first, *times, *(("GPU busy", "MB of the GPU") if on_gpu else ())), rows)
+            line = {
+                f"update, batch {batch}": row["contender"],
+                "width": row["width"],
+                "operations": row["operations"],
+                "MFLOP": f"{row['megaflops']:.1f}",
+                "MB moved": f"{row['megabytes']:.1f}",
+                f"ms at {ceiling['gflops']:,.0f} GFLOP/s": f"{row['ceiling_milliseconds']['products']:.2f}",
+                f"ms at {ceiling['gigabytes']:,.1f} GB/s": f"{row['ceiling_milliseconds']['traffic']:.2f}",
+                "ms measured": f"{row['milliseconds']['median']:.2f}",
+            }
+            if "busy_share" in row:
+                line |= {"GPU busy": f"{row['busy_share']:.0%}", "MB of the GPU": f"{row['device_megabytes']:.0f}"}
+            rows.append(line)
+    return table(rows)
 
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
     """The table of steps a second, and of the microseconds that the algorithm adds to the environment's."""
-    rows = [row for row in result["collection"] if row["width"] == width]
-
-    def cell(row: dict[str, Any]) -> str:
-        taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
-        return f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
-
-    sizes = dict.fromkeys(row["n_envs"] for row in rows)
-    return table(
-        (
-            "env steps a second (microseconds a step added to the environment's)",
-            *(f"{n} environment{'s' * (n > 1)}" for n in sizes),
-        ),
-        (
-            (name, *(cell(row) for row in rows if row["contender"] == name))
-            for name in dict.fromkeys(row["contender"] for row in rows)
-        ),
-    )
+    title = "env steps a second (microseconds a step added to the environment's)"
+    lines: dict[str, dict[str, str]] = {}
+    for row in result["collection"]:
+        if row["width"] == width:
+            line, n = lines.setdefault(row["contender"], {title: row["contender"]}), row["n_envs"]
+            taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+            line[f"{n} environment{'s' * (n > 1)}"] = f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
+    return table(lines.values())
 
 
 def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:

@@ -82,12 +82,11 @@ def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[s
     return changed | {"policy_kwargs": policy} if policy else changed
 
 
-def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """Formats a Markdown table, without a final line break."""
-    header = list(header)
-    lines = (f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows))
-    first, *others = lines
-    return "\n".join([first, f"{'|---' * len(header)}|", *others])
+def table(rows: Iterable[Mapping[str, object]]) -> str:
+    """Formats a Markdown table of rows with the same columns, without a final line break."""
+    rows = list(rows)
+    header, *lines = (f"| {' | '.join(map(str, cells))} |" for cells in (rows[0], *(row.values() for row in rows)))
+    return "\n".join([header, f"{'|---' * len(rows[0])}|", *lines])
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

@@ -119,20 +119,20 @@ def markdown(lines: Sequence[Line]) -> str:
     for group in sorted(found, key=lambda group: median(group, "training")):
         steps = statistics.median(line["steps"] if line["solved"] else math.inf for line in group)
         each = ", ".join(f"{line['training']['seconds']:.1f}" if line["solved"] else "never" for line in group)
+        training = shown(median(group, "training"))
         rows.append(
-            (
-                group[0]["algo"],
-                "tuned" if group[0]["variation"] else group[0]["settings_from"],
-                f"{sum(line['solved'] for line in group)} of {len(group)}",
-                shown(steps, ",.0f"),
-                f"{shown(median(group, 'training'))} ({each})",
-                shown(median(group, "training", kind="cpu_seconds")),
-                shown(median(group, "training", "evaluating")),
-                shown(median(group, "training", "start_up")),
-            )
+            {
+                "algorithm": group[0]["algo"],
+                "settings": "tuned" if group[0]["variation"] else group[0]["settings_from"],
+                "seeds solved": f"{sum(line['solved'] for line in group)} of {len(group)}",
+                "steps, median": shown(steps, ",.0f"),
+                "seconds of training, median (each seed)": f"{training} ({each})",
+                "CPU seconds, median": shown(median(group, "training", kind="cpu_seconds")),
+                "with evaluations": shown(median(group, "training", "evaluating")),
+                "with start-up": shown(median(group, "training", "start_up")),
+            }
         )
-    header = ("algorithm", "settings", "seeds solved", "steps, median", "seconds of training, median (each seed)")
-    return table((*header, "CPU seconds, median", "with evaluations", "with start-up"), rows)
+    return table(rows)
 
 
 def median(group: list[Line], *parts: str, kind: str = "seconds") -> float:
