@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from measures import Job, Measure
 from returns_rows import read
 from stable_baselines3.common.callbacks import BaseCallback
@@ -56,11 +57,11 @@ class UntilSolved(BaseCallback):
         self.first_seed = EVALUATION_SEEDS + seed * 100_000
         self.launched, self.budget, self.every = launched, budget, every
         self.evaluations: list[tuple[int, float]] = []
-        self.evaluating = self.learning = self.start_up = (0.0, 0.0)
+        self.evaluating = np.zeros(2)
         self.solved = False
 
     def _on_training_start(self) -> None:
-        self.start_up = time.time() - self.launched, time.process_time()
+        self.start_up = np.array([time.time() - self.launched, time.process_time()])
         self.start = now()
 
     def _on_step(self) -> bool:
@@ -69,21 +70,20 @@ class UntilSolved(BaseCallback):
             self.env.seed(self.first_seed + EPISODES * len(self.evaluations))
             returns, _ = evaluate_policy(self.model, self.env, EPISODES, return_episode_rewards=True)
             self.evaluations.append((self.num_timesteps, statistics.fmean(returns)))
-            wall, cpu = since(start)
-            self.evaluating = self.evaluating[0] + wall, self.evaluating[1] + cpu
+            self.evaluating += now() - start
             self.solved = self.evaluations[-1][1] >= SOLVED
         return not self.solved and self.num_timesteps < self.budget
 
     def _on_training_end(self) -> None:
-        self.learning = since(self.start)
+        self.training = now() - self.start - self.evaluating
 
     def line(self) -> Line:
         return {
             "solved": self.solved,
             "steps": self.num_timesteps,
-            "training": seconds(*(a - b for a, b in zip(self.learning, self.evaluating, strict=True))),
-            "evaluating": seconds(*self.evaluating),
-            "start_up": seconds(*self.start_up),
+            "training": seconds(self.training),
+            "evaluating": seconds(self.evaluating),
+            "start_up": seconds(self.start_up),
             "evaluations": self.evaluations,
         }
 
@@ -93,18 +93,13 @@ def until_solved(job: Job) -> UntilSolved:
     return UntilSolved(job.trial.seed, job.launched)
 
 
-def now() -> tuple[float, float]:
-    """Wall time and CPU time of this process, in seconds."""
-    return time.perf_counter(), time.process_time()
+def now() -> np.ndarray:
+    """Wall time and CPU time of this process, in seconds. [2]"""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
-def since(start: tuple[float, float]) -> tuple[float, float]:
-    wall, cpu = now()
-    return wall - start[0], cpu - start[1]
-
-
-def seconds(wall: float, cpu: float) -> dict[str, float]:
-    return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+def seconds(times: np.ndarray) -> dict[str, float]:
+    return dict(zip(("seconds", "cpu_seconds"), times.round(2).tolist(), strict=True))
 
 
 def summary(line: Line) -> str:
@@ -144,7 +139,12 @@ def shown(value: float, form: str = ".1f") -> str:
 
 
 MEASURE = Measure(
-    RESULTS / "wall_time.jsonl", until_solved, summary, PLANNED, seeds=(0, 1, 2, 3, 4), one_at_a_time=True
+    RESULTS / "wall_time.jsonl",
+    until_solved,
+    summary,
+    PLANNED,
+    seeds=(0, 1, 2, 3, 4),
+    one_at_a_time=True,
 )
 
 if __name__ == "__main__":

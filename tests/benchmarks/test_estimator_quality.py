@@ -52,7 +52,7 @@ def test_where_gumbel_softmax_has_less_variance_than_reinforce_and_where_not():
     def wins(classes, n_groups, temperature, rival):
         found = estimator_quality.chosen("mlp", classes, n_groups)
         std = found.pivot(index="draw", columns="label", values="relative_std")
-        return (std[f"gumbel_softmax({temperature:g})"] < std[rival]).sum()
+        return int((std[f"gumbel_softmax({temperature:g})"] < std[rival]).sum())
 
     for classes, n_groups in estimator_quality.GROUPINGS:
         few = n_groups < 5
