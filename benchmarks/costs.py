@@ -87,18 +87,18 @@ def trained(env: gymnasium.Env | str, **policy_kwargs: Any) -> GSAC:
 def update_costs(quick: bool) -> dict[str, Any]:
     """Times an update for action spaces of 4 to 4096 columns (sum of classes), and of 1024 columns in 1 to 512 groups."""
     columns, (whole, groups) = ((4, 16), (16, (1, 4))) if quick else (COLUMNS, (CUT_COLUMNS, GROUPS))
-    kinds: dict[str, list[spaces.Space]] = {
-        "Discrete": [spaces.Discrete(d) for d in columns],
-        "MultiDiscrete": [spaces.MultiDiscrete([4] * (d // 4)) for d in columns],
-        "MultiBinary": [spaces.MultiBinary(d // 2) for d in columns],
-        "cut": [spaces.MultiDiscrete([whole // n] * n) for n in groups],
-    }
-    models = {(kind, i): trained(EightNumbers(space)) for kind, of in kinds.items() for i, space in enumerate(of)}
-    tasks = {key: partial(model.train, batch_size=model.batch_size) for key, model in models.items()}
+    action_spaces: list[tuple[str, spaces.Space]] = [
+        *(("Discrete", spaces.Discrete(d)) for d in columns),
+        *(("MultiDiscrete", spaces.MultiDiscrete([4] * (d // 4))) for d in columns),
+        *(("MultiBinary", spaces.MultiBinary(d // 2)) for d in columns),
+        *(("cut", spaces.MultiDiscrete([whole // n] * n)) for n in groups),
+    ]
+    models = [trained(EightNumbers(space)) for _, space in action_spaces]
+    tasks = {model: partial(model.train, batch_size=model.batch_size) for model in models}
     rounds, seconds_a_turn = (2, 0.01) if quick else (7, 0.2)
     seconds = timing.in_turn(tasks, time.process_time, rounds, seconds_a_turn)
     rows = []
-    for (kind, number), model in models.items():
+    for (kind, _), model in zip(action_spaces, models, strict=True):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             model.train(1, model.batch_size)
         allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
@@ -107,7 +107,7 @@ def update_costs(quick: bool) -> dict[str, Any]:
             {
                 **{"kind": kind, "columns": sum(sizes), "groups": len(sizes)},
                 "joint_actions_log2": round(sum(map(math.log2, sizes)), 1),
-                "milliseconds": timing.spread(seconds[kind, number], 1000),
+                "milliseconds": timing.spread(seconds[model], 1000),
                 "megabytes_allocated": round(allocated / 1e6, 1),
                 "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
             }
@@ -193,13 +193,8 @@ def threads_table() -> str:
 
 def cheapest(tasks: dict[str, Callable[[], object]], quick: bool = False) -> dict[str, float]:
     """The lowest time of each task over rounds in which all take turns, in milliseconds."""
-
-    def repeated(task: Callable[[], object], repetitions: int) -> None:
-        for _ in range(repetitions):
-            task()
-
     rounds, seconds_a_turn = (1, 0.0) if quick else (9, 0.05)
-    in_rounds = {name: partial(repeated, task) for name, task in tasks.items()}
+    in_rounds = {name: timing.repeated(task) for name, task in tasks.items()}
     seconds = timing.in_turn(in_rounds, time.process_time, rounds, seconds_a_turn)
     return {name: round(1000 * min(found), 3) for name, found in seconds.items()}
 

@@ -67,17 +67,19 @@ def costs(size: int) -> dict[str, dict[str, float]]:
         buffers[name.split(",")[0]] = buffer
     errors = rng.exponential(size=BATCH).astype(np.float32)
 
-    def add(buffer: ReplayBuffer, repetitions: int) -> None:
-        for _ in range(repetitions):
-            buffer.add(*transition)
+    def add(buffer: ReplayBuffer) -> None:
+        buffer.add(*transition)
 
-    def sample(buffer: ReplayBuffer, repetitions: int) -> None:
-        for _ in range(repetitions):
-            samples = buffer.sample(BATCH)
-            if isinstance(buffer, PrioritizedReplayBuffer):
-                buffer.update_priorities(samples.indices, errors)
+    def sample(buffer: ReplayBuffer) -> None:
+        samples = buffer.sample(BATCH)
+        if isinstance(buffer, PrioritizedReplayBuffer):
+            buffer.update_priorities(samples.indices, errors)
 
-    tasks = {(name, task.__name__): partial(task, buffer) for name, buffer in buffers.items() for task in (add, sample)}
+    tasks = {
+        (name, task.__name__): timing.repeated(partial(task, buffer))
+        for name, buffer in buffers.items()
+        for task in (add, sample)
+    }
     seconds = timing.in_turn(tasks, time.process_time, ROUNDS, SECONDS_A_TURN)
     return {
         name: {what: round(1000 * statistics.median(seconds[name, what]), 4) for what in ("add", "sample")}
