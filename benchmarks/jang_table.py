@@ -31,7 +31,7 @@ import studies
 import torch
 from scipy import stats
 from stochastic_networks import StochasticNetwork, slope_annealed
-from studies import FIRST_TUNING_SEED, command_line, run_jobs, table
+from studies import FIRST_TUNING_SEED, command_line, groups, run_jobs, table
 from torch import Tensor, nn
 
 from gsac.estimators import Estimator, resolve_estimator
@@ -171,11 +171,12 @@ def tuning_jobs(
 
 def tried(rows: list[Line], task: str, name: str) -> dict[tuple[float, str | None], float]:
     """The mean of the tuning seeds' lowest validation losses for each setting of an estimator, the best first."""
-    losses: dict[tuple[float, str | None], list[float]] = {}
-    for row in rows:
-        if (row["task"], row["estimator"]) == (task, name) and row["seed"] >= FIRST_TUNING_SEED:
-            losses.setdefault(settings(row), []).append(row["validation"])
-    means = {setting: statistics.mean(found) for setting, found in losses.items()}
+    found = [
+        row for row in rows if (row["task"], row["estimator"]) == (task, name) and row["seed"] >= FIRST_TUNING_SEED
+    ]
+    means = {
+        settings(group[0]): statistics.mean(row["validation"] for row in group) for group in groups(found, settings)
+    }
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 

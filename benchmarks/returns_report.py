@@ -85,19 +85,15 @@ def problem_table(problem: str, field: Sequence[Entrant]) -> str:
     missing = dict.fromkeys(rows[0], "missing")
     rows += [missing | {"algorithm": label} for label in plan.planned if label not in present]
     episodes = sorted({entrant.episodes for entrant in field})
+    settings = dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field)
     caption = (
         f"{numbers(range(plan.n_seeds)).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
-        f"Settings: {'; '.join(settings(field))}."
+        f"Settings: {'; '.join(settings)}."
     )
     seeds = " ".join(map(str, range(plan.n_seeds)))
     command = f"python benchmarks/returns.py --problems {shlex.quote(problem)} --seeds {seeds} --results again.jsonl"
     parts = [f"### {problem}", table(rows), caption, f"To replicate: `{command}`"]
     return "\n\n".join(parts)
-
-
-def settings(field: Sequence[Entrant]) -> list[str]:
-    """Lists where each algorithm's settings are from."""
-    return list(dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field))
 
 
 def group(name: str, entrants: Sequence[Entrant]) -> str:
@@ -110,9 +106,8 @@ def group(name: str, entrants: Sequence[Entrant]) -> str:
 def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
     """The Markdown link to the picture of this name; nothing if the picture would be empty."""
     (picture,) = (picture for picture in returns_pictures.PICTURES if picture.name == name)
-    if not returns_pictures.panels(picture, entrants):
-        return []
-    return [f"![learning curves](../benchmarks/results/{picture.file})"]
+    shown = returns_pictures.panels(picture, entrants)
+    return [f"![learning curves](../benchmarks/results/{picture.file})"] if shown else []
 
 
 def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:

@@ -44,16 +44,11 @@ FILLED = 2000
 """Transitions in the replay buffer before updates are timed."""
 
 
-class Cart(CartPoleEnv):
-    """CartPole without termination, so that episodes are equally long for every policy."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.x_threshold = self.theta_threshold_radians = float("inf")
-
-
 def cart() -> gymnasium.Env:
-    return gymnasium.wrappers.TimeLimit(Cart(), EPISODE)
+    """CartPole without termination, so that episodes are equally long for every policy."""
+    env = CartPoleEnv()
+    env.x_threshold = env.theta_threshold_radians = float("inf")
+    return gymnasium.wrappers.TimeLimit(env, EPISODE)
 
 
 def continuous_cart() -> gymnasium.Env:
