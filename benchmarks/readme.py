@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import returns_rows
 import returns_search
 import step_speed
 import wall_time
+from measures import Measure
 from returns_rows import Entrant
 from studies import RESULTS, groups, read, reported, table
 
@@ -35,18 +36,12 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Every page whose tables are filled."""
 
 
-def of_returns(report: Callable[[list[Entrant]], str]) -> str:
-    """Applies a report to the runs of ``returns.py``."""
-    return report(returns_rows.load())
-
-
-def of_lines(report: Callable[[list[Line]], str], path: Path) -> str:
-    """Applies a report to the lines of a file of results."""
-    return report(returns_rows.read(path))
+def lines_of(measure: Measure) -> list[Line]:
+    return returns_rows.read(measure.results)
 
 
 def trained(
-    name: str, *columns: str, seeds: str = "0 to 4", final: str = ".4g", average: str = ".4g", best_first: bool = False
+    name: str, columns: Sequence[str], seeds: str, final: str = ".4g", average: str = ".4g", best_first: bool = False
 ) -> str:
     """The table of a file's reported runs, with a line for each environment, budget and configuration.
 
@@ -55,7 +50,7 @@ def trained(
     :param final: the number format of the return at the end
     :param average: that of the mean of the evaluations during training
     """
-    lines = reported(returns_rows.read(RESULTS / name))
+    lines = reported(returns_rows.read(RESULTS / f"{name}.jsonl"))
     every_seed = sorted({line["seed"] for line in lines})
     found = groups(lines, lambda line: [line[key] for key in ("problem", "timesteps", "configuration")])
     if best_first:
@@ -81,9 +76,9 @@ def trained(
     return table(rows)
 
 
-REINFORCE = ("environment", "steps", "baseline", "return at the end", "mean of the evaluations on the way")
-ESTIMATORS = ("`estimator`", "return at the end", "mean of the evaluations on the way")
-SECONDS = "CPU seconds a run"
+ON_CARTPOLE = ("`estimator`", "return at the end", "steps to 475", "mean of the evaluations on the way")
+ELSEWHERE = ("`estimator`", "return at the end", "mean of the evaluations on the way", "CPU seconds a run")
+BASELINES = ("environment", "steps", "baseline", *ELSEWHERE[1:])
 
 
 def compare_cartpole() -> str:
@@ -109,59 +104,50 @@ def sb3_suite() -> str:
         f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC instead of\n"
         "DQN, SAC, A2C and QRDQN. Entries of `Box` actions take one of five values. "
         f"{counts['passed']} of the {counts['run']} cases that apply pass.\n"
-        f"{counts['not applicable']} others do not apply; [this list](../benchmarks/sb3_not_applicable.yml) gives the reason for each."
+        f"{counts['not applicable']} others do not apply; "
+        "[this list](../benchmarks/sb3_not_applicable.yml) gives the reason for each."
     )
 
 
+RETURNS: dict[str, Callable[[list[Entrant]], str]] = {
+    "bars": returns_report.bars,
+    "compact": returns_report.compact,
+    "front": front_page,
+    "normalized": returns_report.scores,
+    "estimators": returns_report.estimators,
+    "defaults": partial(returns_report.label_table, "GSAC, defaults"),
+    **{name: partial(returns_report.group, name) for name in returns_rows.GROUPS},
+}
+"""The tables of the runs of ``returns.py``."""
+
 TABLES: dict[str, Callable[[], str]] = {
-    "returns_bars": partial(of_returns, returns_report.bars),
-    "returns_compact": partial(of_returns, returns_report.compact),
-    "returns_front": partial(of_returns, front_page),
-    "returns_normalized": partial(of_returns, returns_report.scores),
-    "returns_estimators": partial(of_returns, returns_report.estimators),
-    "returns_defaults": partial(of_returns, partial(returns_report.label_table, "GSAC, defaults")),
-    **{f"returns_{name}": partial(of_returns, partial(returns_report.group, name)) for name in returns_rows.GROUPS},
+    **{f"returns_{name}": lambda report=report: report(returns_rows.load()) for name, report in RETURNS.items()},
     "returns_search": returns_search.tried,
-    "landings": partial(of_lines, landings.markdown, landings.MEASURE.results),
-    "reinforce": partial(trained, "reinforce.jsonl", *REINFORCE, SECONDS),
+    "landings": lambda: landings.markdown(lines_of(landings.MEASURE)),
+    "reinforce": lambda: trained("reinforce", BASELINES, "0 to 4"),
     "compare_cartpole": compare_cartpole,
-    "wall_time": partial(of_lines, wall_time.markdown, wall_time.MEASURE.results),
+    "wall_time": lambda: wall_time.markdown(lines_of(wall_time.MEASURE)),
     "update_cost": costs.columns_table,
     "update_cost_groups": costs.groups_table,
-    "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
-    "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
-    "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
+    "update_speed_threads": lambda: step_speed.on_each_machine(step_speed.update_table),
+    "update_ceilings": lambda: step_speed.on_each_machine(step_speed.ceiling_table),
+    "collection_speed": lambda: step_speed.on_each_machine(step_speed.collection_table, all_threads=False),
     "threads": costs.threads_table,
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,
     "estimator_quality": estimator_quality.ranking,
     "against_reinforce": estimator_quality.against_reinforce,
-    **{
-        f"estimator_training_{name}": partial(
-            of_lines, partial(gradients.markdown, problem=problem), gradients.MEASURE.results
-        )
-        for name, problem in (("pairs", gradients.PAIRS), ("cheetah", gradients.CHEETAH))
-    },
+    "estimator_training_pairs": lambda: gradients.markdown(lines_of(gradients.MEASURE), gradients.PAIRS),
+    "estimator_training_cheetah": lambda: gradients.markdown(lines_of(gradients.MEASURE), gradients.CHEETAH),
     "estimator_cost": costs.estimators_table,
     "neighbours": costs.neighbours_table,
-    "estimators_cartpole": partial(trained, "estimators_cartpole.jsonl", *ESTIMATORS, "steps to 475", average=".0f"),
-    **{
-        f"estimators_{name}": partial(
-            trained,
-            f"estimators_{name}.jsonl",
-            *(*ESTIMATORS, SECONDS),
-            seeds=seeds,
-            final=final,
-            average=average,
-            best_first=True,
-        )
-        for name, seeds, final, average in (
-            ("pairs", "0, 1, 2, 3, 4", ".3g", ".2f"),
-            ("pairs40", "0, 1, 2", ".3g", ".2f"),
-            ("halfcheetah", "0, 1, 2", ".0f", ".0f"),
-        )
-    },
+    "estimators_cartpole": lambda: trained("estimators_cartpole", ON_CARTPOLE, "0 to 4", average=".0f"),
+    "estimators_pairs": lambda: trained("estimators_pairs", ELSEWHERE, "0, 1, 2, 3, 4", ".3g", ".2f", best_first=True),
+    "estimators_pairs40": lambda: trained("estimators_pairs40", ELSEWHERE, "0, 1, 2", ".3g", ".2f", best_first=True),
+    "estimators_halfcheetah": lambda: trained(
+        "estimators_halfcheetah", ELSEWHERE, "0, 1, 2", ".0f", ".0f", best_first=True
+    ),
     "jang": lambda: jang_table.markdown(jang_table.load()),
     "sb3_suite": sb3_suite,
 }
