@@ -11,10 +11,9 @@ same walk after random steps, until its mode walks it, and on CartPole-v1, where
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -38,7 +37,10 @@ LENGTHS, SEEDS = (4, 6, 8, 10), range(5)
 CLIFFWALK_BATCH, STEP, MOST_UPDATES = 16, 1.0, 200_000
 GSAC_LENGTH, RANDOM_STEPS, STEPS = 11, 10_000, 16_000
 CARTPOLE_STEPS = 15_000
-BUFFERS: dict[str, dict[str, Any] | None] = {
+Settings = dict[str, Any] | None
+"""Of the prioritised buffer; None for SB3's uniform one."""
+
+BUFFERS: dict[str, Settings] = {
     "uniform": None,
     "prioritized, beta 0": {"alpha": 0.6, "beta": 0.0},
     "prioritized, beta 0.4": {"alpha": 0.6, "beta": 0.4},
@@ -47,7 +49,7 @@ BUFFERS: dict[str, dict[str, Any] | None] = {
 DEFAULT = {"alpha": 0.6, "beta": "linear:0.4:1"}
 
 
-def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: dict[str, Any] | None):
+def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: Settings):
     kind = ReplayBuffer if settings is None else PrioritizedReplayBuffer
     return kind(size, observations, actions, device="cpu", **(settings or {}))
 
@@ -87,7 +89,7 @@ def costs(size: int) -> dict[str, dict[str, float]]:
     }
 
 
-def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
+def cliffwalk(n: int, settings: Settings, seed: int) -> int | None:
     """Counts the batches until the mean squared error of Q is below 0.001; None if it never is."""
     np.random.seed(seed)
     rng = np.random.default_rng(seed)
@@ -153,28 +155,21 @@ class UntilWalked(BaseCallback):
         return self.updates is None
 
 
-def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, **arguments: Any) -> GSAC:
-    kind = None if settings is None else PrioritizedReplayBuffer
-    return GSAC(
-        "MlpPolicy",
-        env,
-        seed=seed,
-        device="cpu",
-        buffer_size=20_000,
-        replay_buffer_class=kind,
-        replay_buffer_kwargs=settings,
-        **studies.PLAIN | arguments,
-    )
+def train(env: gymnasium.Env | str, settings: Settings, seed: int, **arguments: Any) -> GSAC:
+    if settings is not None:
+        arguments |= {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": settings}
+    arguments |= {"seed": seed, "device": "cpu", "buffer_size": 20_000}
+    return GSAC("MlpPolicy", env, **studies.PLAIN | arguments)
 
 
-def gsac_cliffwalk(settings: dict[str, Any] | None, seed: int) -> int | None:
+def gsac_cliffwalk(settings: Settings, seed: int) -> int | None:
     """Counts the updates until the deterministic policy walks to the end; None if it never does."""
     callback = UntilWalked()
     train(Cliffwalk(), settings, seed, learning_starts=RANDOM_STEPS).learn(STEPS, callback)
     return callback.updates
 
 
-def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
+def cartpole(settings: Settings, seed: int) -> dict[str, float]:
     start = time.process_time()
     model = train("CartPole-v1", settings, seed).learn(CARTPOLE_STEPS)
     seconds = time.process_time() - start
@@ -230,18 +225,17 @@ def main() -> None:
         "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
         f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, "
         f"{RANDOM_STEPS} random steps",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": timing.machine("cpu"),
+        "cost_ms": {size: costs(size) for size in SIZES},
+        "cliffwalk": {n: on_each_seed(partial(cliffwalk, n), BUFFERS) for n in LENGTHS},
+        "gsac_cliffwalk": on_each_seed(gsac_cliffwalk, both),
+        "cartpole": on_each_seed(cartpole, both),
     }
-    result["cost_ms"] = {size: costs(size) for size in SIZES}
-    result["cliffwalk"] = {
-        n: {name: [cliffwalk(n, settings, seed) for seed in SEEDS] for name, settings in BUFFERS.items()}
-        for n in LENGTHS
-    }
-    result["gsac_cliffwalk"] = {
-        name: [gsac_cliffwalk(settings, seed) for seed in SEEDS] for name, settings in both.items()
-    }
-    result["cartpole"] = {name: [cartpole(settings, seed) for seed in SEEDS] for name, settings in both.items()}
     studies.write(RESULTS, result)
+
+
+def on_each_seed(measure: Callable[[Settings, int], Any], buffers: dict[str, Settings]) -> dict[str, list[Any]]:
+    return {name: [measure(settings, seed) for seed in SEEDS] for name, settings in buffers.items()}
 
 
 if __name__ == "__main__":

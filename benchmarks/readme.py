@@ -82,9 +82,8 @@ BASELINES = ("environment", "steps", "baseline", *ELSEWHERE[1:])
 
 
 def compare_cartpole() -> str:
-    runs: dict[str, list[Line]] = {}
-    for run in RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read():
-        runs.setdefault(run["label"], []).append(run)
+    found = groups(RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read(), lambda run: run["label"])
+    runs = {group[0]["label"]: group for group in found}
     return curves.table(runs, threshold=475.0).rstrip()
 
 

@@ -33,13 +33,12 @@ def trials(paths: Iterable[Path] = (SWEEPS, SEARCH), first_seed: int = FIRST_TUN
     return [line for path in paths for line in read(path) if line["seed"] >= first_seed]
 
 
-def key(line: Line) -> list[object]:
-    return [line["problem"], line["timesteps"], settings(line), line["commit"]]
-
-
 def tried(lines: Iterable[Line] | None = None) -> str:
     """The table, with a line for each problem, budget, setting and commit."""
-    found = groups(trials() if lines is None else lines, key)
+    found = groups(
+        trials() if lines is None else lines,
+        lambda line: [line["problem"], line["timesteps"], settings(line), line["commit"]],
+    )
     return table(row(group) for group in sorted(found, key=lambda group: group[0]["problem"]))
 
 

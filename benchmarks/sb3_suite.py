@@ -12,7 +12,6 @@ fails, also if a reason there fits no case. Cases that SB3 skips without a GPU c
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -97,7 +96,7 @@ def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = studies.command_line(__doc__)
     parser.add_argument("--sdist", type=Path, action="append", help="a source distribution that is already here")
     parser.add_argument("--only", default="", help="files whose name starts so; writes no result")
     arguments = parser.parse_args()
