@@ -32,7 +32,7 @@ import torch
 from gymnasium import spaces
 from problems import Match
 from stable_baselines3.common.logger import configure
-from studies import RESULTS, command_line, read, table, write
+from studies import RESULTS, command_line, pivot, read, table, write
 
 from gsac import ESTIMATORS, GSAC
 from gsac.estimators import enumerates
@@ -130,13 +130,9 @@ def columns_table() -> str:
 def groups_table() -> str:
     """The table of milliseconds by number of groups, the number of columns being the same."""
     rows = [row for row in read("update_cost.json")["rows"] if row["kind"] == "cut"]
-    title = f"{rows[0]['columns']} columns in groups"
-    return table(
-        [
-            {title: "ms an update"} | {row["groups"]: f"{row['milliseconds']['median']:.1f}" for row in rows},
-            {title: "MB allocated"} | {row["groups"]: f"{row['megabytes_allocated']:.0f}" for row in rows},
-        ]
-    )
+    cells = [("ms an update", str(row["groups"]), f"{row['milliseconds']['median']:.1f}") for row in rows]
+    cells += [("MB allocated", str(row["groups"]), f"{row['megabytes_allocated']:.0f}") for row in rows]
+    return pivot(f"{rows[0]['columns']} columns in groups", cells)
 
 
 def spin() -> None:
@@ -242,14 +238,9 @@ def estimator_costs(quick: bool) -> dict[str, Any]:
 
 def estimators_table() -> str:
     rows = [row for row in read("estimator_cost.json")["estimators"] if row["head"] == "action_in"]
-
-    def cell(row: dict[str, Any], name: str) -> str:
-        return f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "-"
-
-    return table(
-        {"ms a gradient": f"`{name}`"} | {f"`{row['space']}`": cell(row, name) for row in rows}
-        for name in rows[0]["milliseconds"]
-    )
+    costs = ((name, row["space"], row["milliseconds"].get(name)) for name in rows[0]["milliseconds"] for row in rows)
+    cells = ((f"`{name}`", f"`{space}`", "-" if cost is None else f"{cost:.2f}") for name, space, cost in costs)
+    return pivot("ms a gradient", cells)
 
 
 def neighbours_table() -> str:

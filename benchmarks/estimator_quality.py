@@ -194,15 +194,13 @@ def ranking() -> str:
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
     """The table of how often Gumbel-Softmax has a lower standard deviation than each of its rivals."""
-    rows = []
-    for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
+    cells = []
+    for kind, (classes, n_groups), temperature in itertools.product(kinds, GROUPINGS, TEMPERATURES):
         std = chosen(kind, classes, n_groups).pivot(index="draw", columns="label", values="relative_std")
-        row = {"K x G": f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}"}
-        for temperature in TEMPERATURES:
-            wins = (std[f"gumbel_softmax({temperature:g})"] < std[rival] for rival in RIVALS)
-            row[f"temperature {temperature:g}"] = " / ".join(str(won.sum()) for won in wins)
-        rows.append(row)
-    return studies.table(rows)
+        wins = (std[f"gumbel_softmax({temperature:g})"] < std[rival] for rival in RIVALS)
+        problem = f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}"
+        cells.append((problem, f"temperature {temperature:g}", " / ".join(str(won.sum()) for won in wins)))
+    return studies.pivot("K x G", cells)
 
 
 def table() -> str:

@@ -11,13 +11,14 @@ local expectations, which are unbiased. "True" is what the critics say.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from measures import Job, Measure
 from returns_rows import read
-from studies import RESULTS, table
+from studies import RESULTS, pivot
 
 from gsac import GSAC
 from gsac.callbacks.diagnostics import measure_gradients
@@ -74,14 +75,10 @@ def markdown(rows: Sequence[Line], problem: str) -> str:
         return mean(name, "relative_bias", -1) ** 2 + mean(name, "relative_std", -1) ** 2
 
     figures = {"bias": "relative_bias", "noise": "relative_std", "cosine": "cosine"}
-    return table(
-        {"estimator": f"`{name}`"}
-        | {
-            f"{what} after {AT[at]:,}": f"{mean(name, figure, at):.2f}"
-            for what, figure in figures.items()
-            for at in SHOWN
-        }
-        for name in sorted(NAMES, key=error)
+    cells = itertools.product(sorted(NAMES, key=error), figures, SHOWN)
+    return pivot(
+        "estimator",
+        ((f"`{name}`", f"{what} after {AT[at]:,}", f"{mean(name, figures[what], at):.2f}") for name, what, at in cells),
     )
 
 

@@ -32,7 +32,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from studies import PLAIN, RESULTS, command_line, table
+from studies import PLAIN, RESULTS, command_line, pivot, table
 
 from gsac import GSAC
 
@@ -231,14 +231,13 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
 
 def update_table(result: dict[str, Any], threads: int) -> str:
     """The table of updates a second, and how many times faster than SB3's SAC that is."""
-    rows = [row for row in result["updates"] if row["threads"] == threads]
-    title = "updates a second (of SB3's SAC)"
-    lines: dict[str, dict[str, str]] = {}
-    for row in rows:
-        line = lines.setdefault(row["contender"], {title: row["contender"]})
+
+    def cell(row: dict[str, Any]) -> tuple[str, str, str]:
         speed, times = 1000 / row["milliseconds"]["median"], row["times_sb3_sac"]["median"]
-        line[f"width {row['width']}, batch {row['batch']}"] = f"{speed:,.0f} ({times:.2f}x)"
-    return table(lines.values())
+        return row["contender"], f"width {row['width']}, batch {row['batch']}", f"{speed:,.0f} ({times:.2f}x)"
+
+    rows = (row for row in result["updates"] if row["threads"] == threads)
+    return pivot("updates a second (of SB3's SAC)", map(cell, rows))
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
@@ -265,14 +264,13 @@ def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
     """The table of steps a second, and of the microseconds that the algorithm adds to the environment's."""
-    title = "env steps a second (microseconds a step added to the environment's)"
-    lines: dict[str, dict[str, str]] = {}
-    for row in result["collection"]:
-        if row["width"] == width:
-            line, n = lines.setdefault(row["contender"], {title: row["contender"]}), row["n_envs"]
-            taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
-            line[f"{n} environment{'s' * (n > 1)}"] = f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
-    return table(lines.values())
+
+    def cell(row: dict[str, Any]) -> tuple[str, str, str]:
+        n, taken, alone = row["n_envs"], row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+        return row["contender"], f"{n} environment{'s' * (n > 1)}", f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
+
+    rows = (row for row in result["collection"] if row["width"] == width)
+    return pivot("env steps a second (microseconds a step added to the environment's)", map(cell, rows))
 
 
 def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:

@@ -89,6 +89,14 @@ def table(rows: Iterable[Mapping[str, object]]) -> str:
     return "\n".join([header, f"{'|---' * len(rows[0])}|", *lines])
 
 
+def pivot(title: str, cells: Iterable[tuple[str, str, str]]) -> str:
+    """Formats a Markdown table of cells, each given by its row, its column and its text; ``title`` heads the rows."""
+    rows: dict[str, dict[str, str]] = {}
+    for row, column, text in cells:
+        rows.setdefault(row, {title: row})[column] = text
+    return table(rows.values())
+
+
 def write(path: Path, result: dict[str, Any]) -> None:
     """Writes a result as JSON, with the versions and the commit that it was measured with."""
     with atomic_write(path) as file:
