@@ -46,6 +46,9 @@ NAMES = [name for name, estimator in ESTIMATORS.items() if not enumerates(estima
 class Measured(AtSteps):
     """Measures every estimator's gradient at given steps, without changing the training."""
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(AT)
+
     def point(self) -> dict[str, Any]:
         """The bias, standard deviation, cosine and signal-to-noise ratio of each estimator."""
         assert isinstance(self.model, GSAC)
@@ -57,11 +60,6 @@ class Measured(AtSteps):
 
     def line(self) -> Line:
         return {"curve": self.curve, "samples": SAMPLES, "batch_size": BATCH_SIZE}
-
-
-def measured(job: Job) -> Measured:
-    """Makes the callback."""
-    return Measured(AT)
 
 
 def markdown(rows: Sequence[Line], problem: str) -> str:
@@ -87,7 +85,7 @@ def summary(line: Line) -> str:
     return f"measured after {', '.join(str(point['step']) for point in line['curve'])} steps"
 
 
-MEASURE = Measure(RESULTS / "estimator_training.jsonl", measured, summary, PLANNED, seeds=(0, 1, 2))
+MEASURE = Measure(RESULTS / "estimator_training.jsonl", Measured, summary, PLANNED, seeds=(0, 1, 2))
 
 if __name__ == "__main__":
     print("\n\n".join(markdown(read(MEASURE.results), problem) for problem in (PAIRS, CHEETAH)))

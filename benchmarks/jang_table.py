@@ -21,6 +21,8 @@ A run that stands in the results is not run again; start one program at a time.
 from __future__ import annotations
 
 import copy
+import itertools
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -183,13 +185,12 @@ def tried(rows: list[Line], task: str, name: str) -> dict[tuple[float, str | Non
 def reporting_jobs(rows: list[Line], tasks: Iterable[str], names: Iterable[str], steps: int) -> list[Job]:
     """:raises SystemExit: an estimator has not been tuned"""
     jobs = []
-    for seed in REPORTED_SEEDS:
-        for task in tasks:
-            for name in (name for name in names if (task, name) not in TOO_SLOW):
-                found = tried(rows, task, name)
-                if not found:
-                    raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
-                jobs.append(Job(task, name, *next(iter(found)), seed, steps))
+    for seed, task, name in itertools.product(REPORTED_SEEDS, tasks, names):
+        if (task, name) not in TOO_SLOW:
+            found = tried(rows, task, name)
+            if not found:
+                raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
+            jobs.append(Job(task, name, *next(iter(found)), seed, steps))
     return jobs
 
 
@@ -227,21 +228,18 @@ def markdown(rows: list[Line]) -> str:
         of_five = ranks({name: mean for name, mean in means.items() if name in PAPER})
         for name, found in losses.items():
             gaps = [found[seed] - losses[BASELINE][seed] for seed in sorted(found)]
-            lines.setdefault(name, {})
-            lines[name] |= {
-                title: "{:.2f} ± {:.2f}".format(*mean_and_interval([*found.values()])),
-                f"{title}: minus `{BASELINE}`": "{:+.2f} ± {:.2f}".format(*mean_and_interval(gaps))
-                if any(gaps)
-                else "",
-                f"{title}: rank": str(of_all[name]),
-                f"{title}: of five": str(of_five.get(name, "")),
-                f"{title}: paper": f"{paper[name]} ({of_paper[name]})" if name in PAPER else "",
-            }
-    columns = list(lines[BASELINE])
-    text = table({"estimator": f"`{name}`"} | {c: line.get(c, "") for c in columns} for name, line in lines.items())
-    for title in TASKS.values():
-        text = text.replace(f"{title}: ", "")
-    return text
+            gap = "" if name == BASELINE else "{:+.2f} ± {:.2f}".format(*mean_and_interval(gaps))
+            lines.setdefault(name, {"estimator": f"`{name}`"}).update(
+                {
+                    title: "{:.2f} ± {:.2f}".format(*mean_and_interval([*found.values()])),
+                    f"{title}: minus `{BASELINE}`": gap,
+                    f"{title}: rank": str(of_all[name]),
+                    f"{title}: of five": str(of_five.get(name, "")),
+                    f"{title}: paper": f"{paper[name]} ({of_paper[name]})" if name in PAPER else "",
+                }
+            )
+    titles = "|".join(TASKS.values())  # both tasks have columns of the same names
+    return re.sub(f"({titles}): ", "", table(lines.values()))
 
 
 def listing(rows: list[Line]) -> str:

@@ -101,4 +101,4 @@ def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -
             over_all = f"{interquartile_mean(found.ravel()):.2f} [{low:.2f}, {high:.2f}]"
             seeds = ", ".join(map(str, common.index))
         rows.append(row | {"all [95% interval]": over_all, "seeds": seeds})
-    return studies.table(rows) if rows else "missing"
+    return studies.table(rows)

@@ -83,10 +83,12 @@ def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[s
 
 
 def table(rows: Iterable[Mapping[str, object]]) -> str:
-    """Formats a Markdown table of rows with the same columns, without a final line break."""
+    """Formats a Markdown table with a column for each key, without a final line break; "missing" if there are no rows."""
     rows = list(rows)
-    header, *lines = (f"| {' | '.join(map(str, cells))} |" for cells in (rows[0], *(row.values() for row in rows)))
-    return "\n".join([header, f"{'|---' * len(rows[0])}|", *lines])
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [header, *([row.get(name, "") for name in header] for row in rows)]
+    first, *lines = (f"| {' | '.join(map(str, line))} |" for line in cells)
+    return "\n".join([first, f"{'|---' * len(header)}|", *lines]) if rows else "missing"
 
 
 def pivot(title: str, cells: Iterable[tuple[str, str, str]]) -> str:
