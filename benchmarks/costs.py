@@ -32,7 +32,7 @@ import torch
 from gymnasium import spaces
 from problems import Match
 from stable_baselines3.common.logger import configure
-from studies import RESULTS, command_line, read, table, write
+from studies import RESULTS, command_line, pivot, read, table, write
 
 from gsac import ESTIMATORS, GSAC
 from gsac.estimators import enumerates
@@ -67,13 +67,10 @@ class EightNumbers(gymnasium.Env):
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
-        return self._observe(), {}
+        return self.observation_space.sample(), {}
 
     def step(self, action):
-        return self._observe(), 0.0, False, False, {}
-
-    def _observe(self):
-        return self.np_random.uniform(-1, 1, 8).astype(np.float32)
+        return self.observation_space.sample(), 0.0, False, False, {}
 
 
 def trained(env: gymnasium.Env | str, **policy_kwargs: Any) -> GSAC:
@@ -87,18 +84,18 @@ def trained(env: gymnasium.Env | str, **policy_kwargs: Any) -> GSAC:
 def update_costs(quick: bool) -> dict[str, Any]:
     """Times an update for action spaces of 4 to 4096 columns (sum of classes), and of 1024 columns in 1 to 512 groups."""
     columns, (whole, groups) = ((4, 16), (16, (1, 4))) if quick else (COLUMNS, (CUT_COLUMNS, GROUPS))
-    kinds: dict[str, list[spaces.Space]] = {
-        "Discrete": [spaces.Discrete(d) for d in columns],
-        "MultiDiscrete": [spaces.MultiDiscrete([4] * (d // 4)) for d in columns],
-        "MultiBinary": [spaces.MultiBinary(d // 2) for d in columns],
-        "cut": [spaces.MultiDiscrete([whole // n] * n) for n in groups],
-    }
-    models = {(kind, i): trained(EightNumbers(space)) for kind, of in kinds.items() for i, space in enumerate(of)}
-    tasks = {key: partial(model.train, batch_size=model.batch_size) for key, model in models.items()}
+    action_spaces: list[tuple[str, spaces.Space]] = [
+        *(("Discrete", spaces.Discrete(d)) for d in columns),
+        *(("MultiDiscrete", spaces.MultiDiscrete([4] * (d // 4))) for d in columns),
+        *(("MultiBinary", spaces.MultiBinary(d // 2)) for d in columns),
+        *(("cut", spaces.MultiDiscrete([whole // n] * n)) for n in groups),
+    ]
+    models = [trained(EightNumbers(space)) for _, space in action_spaces]
+    tasks = {model: partial(model.train, batch_size=model.batch_size) for model in models}
     rounds, seconds_a_turn = (2, 0.01) if quick else (7, 0.2)
     seconds = timing.in_turn(tasks, time.process_time, rounds, seconds_a_turn)
     rows = []
-    for (kind, number), model in models.items():
+    for (kind, _), model in zip(action_spaces, models, strict=True):
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
             model.train(1, model.batch_size)
         allocated = sum(max(event.self_cpu_memory_usage, 0) for event in profile.key_averages())
@@ -107,7 +104,7 @@ def update_costs(quick: bool) -> dict[str, Any]:
             {
                 **{"kind": kind, "columns": sum(sizes), "groups": len(sizes)},
                 "joint_actions_log2": round(sum(map(math.log2, sizes)), 1),
-                "milliseconds": timing.spread(seconds[kind, number], 1000),
+                "milliseconds": timing.spread(seconds[model], 1000),
                 "megabytes_allocated": round(allocated / 1e6, 1),
                 "parameters": sum(parameter.numel() for parameter in model.policy.parameters()),
             }
@@ -121,22 +118,21 @@ def columns_table() -> str:
     for columns in dict.fromkeys(row["columns"] for row in rows if row["kind"] in KINDS):
         found = {row["kind"]: row for row in rows if row["columns"] == columns}
         last = found["MultiBinary"]
-        cells = (f"{found[kind]['milliseconds']['median']:.1f}" for kind in KINDS)
-        lines.append((columns, *cells, f"2^{last['joint_actions_log2']:.0f}", f"{last['megabytes_allocated']:.1f}"))
-    header = ("columns D", *(f"{name}, ms an update" for name in KINDS.values()))
-    return table((*header, "joint actions of the last", "its MB allocated"), lines)
+        lines.append(
+            {"columns D": columns}
+            | {f"{name}, ms an update": f"{found[kind]['milliseconds']['median']:.1f}" for kind, name in KINDS.items()}
+            | {"joint actions of the last": f"2^{last['joint_actions_log2']:.0f}"}
+            | {"its MB allocated": f"{last['megabytes_allocated']:.1f}"}
+        )
+    return table(lines)
 
 
 def groups_table() -> str:
     """The table of milliseconds by number of groups, the number of columns being the same."""
     rows = [row for row in read("update_cost.json")["rows"] if row["kind"] == "cut"]
-    return table(
-        (f"{rows[0]['columns']} columns in groups", *(row["groups"] for row in rows)),
-        (
-            ("ms an update", *(f"{row['milliseconds']['median']:.1f}" for row in rows)),
-            ("MB allocated", *(f"{row['megabytes_allocated']:.0f}" for row in rows)),
-        ),
-    )
+    cells = [("ms an update", str(row["groups"]), f"{row['milliseconds']['median']:.1f}") for row in rows]
+    cells += [("MB allocated", str(row["groups"]), f"{row['megabytes_allocated']:.0f}") for row in rows]
+    return pivot(f"{rows[0]['columns']} columns in groups", cells)
 
 
 def spin() -> None:
@@ -171,27 +167,27 @@ def thread_costs(quick: bool) -> dict[str, Any]:
 
 def threads_table() -> str:
     """The table that compares one thread with two."""
-    rows = {(row["width"], row["busy_neighbours"], row["threads"]): row for row in read("threads.json")["rows"]}
-
-    def cell(*key: int) -> str:
-        return f"{rows[key]['median_ms']:.1f} (worst {rows[key]['worst_ms']:.1f})"
-
-    cases = [(width, busy) for width, busy, threads in rows if threads == 1]
+    rows = read("threads.json")["rows"]
+    cells = {
+        (row["width"], row["busy_neighbours"], row["threads"]): f"{row['median_ms']:.1f} (worst {row['worst_ms']:.1f})"
+        for row in rows
+    }
     return table(
-        ("hidden layers", "busy neighbours", "one thread, ms", "two threads, ms"),
-        ((f"{width}, {width}", busy, *(cell(width, busy, n) for n in THREADS)) for width, busy in cases),
+        {
+            "hidden layers": f"{width}, {width}",
+            "busy neighbours": busy,
+            "one thread, ms": cells[width, busy, 1],
+            "two threads, ms": cells[width, busy, 2],
+        }
+        for width, busy, threads in cells
+        if threads == 1
     )
 
 
 def cheapest(tasks: dict[str, Callable[[], object]], quick: bool = False) -> dict[str, float]:
     """The lowest time of each task over rounds in which all take turns, in milliseconds."""
-
-    def repeated(task: Callable[[], object], repetitions: int) -> None:
-        for _ in range(repetitions):
-            task()
-
     rounds, seconds_a_turn = (1, 0.0) if quick else (9, 0.05)
-    in_rounds = {name: partial(repeated, task) for name, task in tasks.items()}
+    in_rounds = {name: timing.repeated(task) for name, task in tasks.items()}
     seconds = timing.in_turn(in_rounds, time.process_time, rounds, seconds_a_turn)
     return {name: round(1000 * min(found), 3) for name, found in seconds.items()}
 
@@ -242,23 +238,25 @@ def estimator_costs(quick: bool) -> dict[str, Any]:
 
 def estimators_table() -> str:
     rows = [row for row in read("estimator_cost.json")["estimators"] if row["head"] == "action_in"]
-
-    def cell(row: dict[str, Any], name: str) -> str:
-        return f"{row['milliseconds'][name]:.2f}" if name in row["milliseconds"] else "-"
-
-    return table(
-        ("ms a gradient", *(f"`{row['space']}`" for row in rows)),
-        ((f"`{name}`", *(cell(row, name) for row in rows)) for name in rows[0]["milliseconds"]),
-    )
+    costs = ((name, row["space"], row["milliseconds"].get(name)) for name in rows[0]["milliseconds"] for row in rows)
+    cells = ((f"`{name}`", f"`{space}`", "-" if cost is None else f"{cost:.2f}") for name, space, cost in costs)
+    return pivot("ms a gradient", cells)
 
 
 def neighbours_table() -> str:
     rows = []
     for row in read("estimator_cost.json")["neighbours"]:
         long, short = row["milliseconds"]["long"], row["milliseconds"]["short"]
-        widths = f"{row['width']}, {row['width']}"
-        rows.append((row["columns"], widths, f"{long:.1f}", f"{short:.1f}", f"{long / short:.1f}x"))
-    return table(("columns", "hidden layers", "a pass each, ms", "`neighbours`, ms", "gain"), rows)
+        rows.append(
+            {
+                "columns": row["columns"],
+                "hidden layers": f"{row['width']}, {row['width']}",
+                "a pass each, ms": f"{long:.1f}",
+                "`neighbours`, ms": f"{short:.1f}",
+                "gain": f"{long / short:.1f}x",
+            }
+        )
+    return table(rows)
 
 
 COSTS: dict[str, tuple[str, Callable[[bool], dict[str, Any]]]] = {

@@ -20,11 +20,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 
+import pandas as pd
 import studies
 import torch
 from studies import command_line, run_jobs
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
 from gsac.estimators import ESTIMATORS, Estimator, enumerates
-from gsac.estimators.quality import GradientQuality, gradient_quality
+from gsac.estimators.quality import gradient_quality
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Line, identity_of
 from gsac.functional.groups import Groups
@@ -161,77 +161,53 @@ def measured() -> Iterator[tuple[str, float | None]]:
             yield name, temperature
 
 
-def label(row: Line) -> str:
-    return row["estimator"] if row["temperature"] is None else f"{row['estimator']}({row['temperature']:g})"
-
-
-def quality_of(row: Line) -> GradientQuality:
-    return GradientQuality(**{name: row[name] for name in GradientQuality._fields})
-
-
-def by_estimator(problems: Sequence[Line]) -> dict[str, list[GradientQuality]]:
-    """Collects the quality of each estimator over the problems."""
-    found: dict[str, list[GradientQuality]] = {}
-    for problem in problems:
-        for row in problem["rows"]:
-            found.setdefault(label(row), []).append(quality_of(row))
+def qualities(problems: Iterable[Line]) -> pd.DataFrame:
+    """Collects the measurements: a row for each estimator on each problem, with the error of a batch of B as ``rmse_B``."""
+    found = pd.json_normalize(list(problems), "rows", [field.name for field in fields(Job)])
+    found["label"] = found.estimator + found.temperature.map("({:g})".format, na_action="ignore").fillna("")
+    for n in BATCH_SIZES:
+        found[f"rmse_{n}"] = (found.relative_bias**2 + found.relative_std**2 / n) ** 0.5
     return found
 
 
-def mean_and_error(values: list[float]) -> tuple[float, float]:
-    """The mean over drawn problems, and its standard error."""
-    return statistics.mean(values), statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+def chosen(kind: str, classes: int = 4, n_groups: int = 5) -> pd.DataFrame:
+    """Reads the measurements on all draws of one kind of problem."""
+    problem = (kind, classes, n_groups)
+    return qualities(p for p in RunFile(RESULTS).read() if (p["kind"], p["classes"], p["groups"]) == problem)
 
 
-def chosen(kind: str, classes: int, n_groups: int) -> dict[str, list[GradientQuality]]:
-    """Reads the estimators' quality on all draws of one kind of problem."""
-    return by_estimator(
-        [p for p in RunFile(RESULTS).read() if (p["kind"], p["classes"], p["groups"]) == (kind, classes, n_groups)]
-    )
-
-
-def ranking(classes: int = 4, n_groups: int = 5, batch_size: int = 256) -> str:
+def ranking() -> str:
     """The table of estimators by the error of a batch's gradient, with means and standard errors over draws."""
-    plain, normalised = chosen("mlp", classes, n_groups), chosen("mlp_layer_norm", classes, n_groups)
-    rows = []
-    for name in sorted(
-        plain.keys() - NOT_IN_TABLE, key=lambda name: statistics.mean(q.rmse(batch_size) for q in plain[name])
-    ):
-        columns = (
-            [q.relative_bias for q in plain[name]],
-            [q.relative_std for q in plain[name]],
-            [q.rmse(batch_size) for q in plain[name]],
-            [q.rmse(batch_size) for q in normalised[name]],
-        )
-        rows.append((f"`{name}`", *("{:.3f} ± {:.3f}".format(*mean_and_error(column)) for column in columns)))
-    rmse = (f"RMSE, batch of {batch_size}", "RMSE with layer normalisation")
-    return studies.table(("estimator", "bias", "std of one estimate", *rmse), rows)
+    plain, normalised = (chosen(kind).groupby("label") for kind in ("mlp", "mlp_layer_norm"))
+    columns = {
+        "bias": plain.relative_bias,
+        "std of one estimate": plain.relative_std,
+        "RMSE, batch of 256": plain.rmse_256,
+        "RMSE with layer normalisation": normalised.rmse_256,
+    }
+    return studies.table(
+        {"estimator": f"`{name}`"}
+        | {title: f"{column.mean()[name]:.3f} ± {column.sem()[name]:.3f}" for title, column in columns.items()}
+        for name in plain.rmse_256.mean().drop(NOT_IN_TABLE).sort_values().index
+    )
 
 
 def against_reinforce(kinds: tuple[str, ...] = ("mlp",)) -> str:
     """The table of how often Gumbel-Softmax has a lower standard deviation than each of its rivals."""
-    rows = []
-    for kind, (classes, n_groups) in itertools.product(kinds, GROUPINGS):
-        found = chosen(kind, classes, n_groups)
-        cells = []
-        for temperature in TEMPERATURES:
-            ours = [q.relative_std for q in found[f"gumbel_softmax({temperature:g})"]]
-            wins = (sum(a < q.relative_std for a, q in zip(ours, found[rival], strict=True)) for rival in RIVALS)
-            cells.append(" / ".join(map(str, wins)))
-        rows.append((f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}", *cells))
-    return studies.table(("K x G", *(f"temperature {t:g}" for t in TEMPERATURES)), rows)
+    cells = []
+    for kind, (classes, n_groups), temperature in itertools.product(kinds, GROUPINGS, TEMPERATURES):
+        std = chosen(kind, classes, n_groups).pivot(index="draw", columns="label", values="relative_std")
+        wins = (std[f"gumbel_softmax({temperature:g})"] < std[rival] for rival in RIVALS)
+        problem = f"{f'{kind} ' if len(kinds) > 1 else ''}{classes} x {n_groups}"
+        cells.append((problem, f"temperature {temperature:g}", " / ".join(str(won.sum()) for won in wins)))
+    return studies.pivot("K x G", cells)
 
 
 def table() -> str:
-    """All that was measured, as text: medians over the draws."""
-    lines = []
-    for kind, (classes, n_groups) in itertools.product(KINDS, GROUPINGS):
-        for name, found in chosen(kind, classes, n_groups).items():
-            bias, std = (statistics.median(q[i] for q in found) for i in (0, 1))
-            rmse = " ".join(f"{statistics.median(q.rmse(b) for q in found):8.3f}" for b in BATCH_SIZES)
-            lines.append(f"{kind:15} {classes:3} x {n_groups:2} {name:32} {bias:7.3f} {std:8.3f} | {rmse}")
-    header = f"{'':56} bias      std | RMSE at B = {', '.join(map(str, BATCH_SIZES))}; medians over the draws\n"
-    return header + "\n".join(lines)
+    """All that was measured, as text: medians over the draws, and the error of batches of several sizes."""
+    figures = ["relative_bias", "relative_std", *(f"rmse_{n}" for n in BATCH_SIZES)]
+    found = qualities(RunFile(RESULTS).read()).groupby(["kind", "classes", "groups", "label"], sort=False)
+    return found[figures].median().reset_index().to_string(index=False, float_format="{:.3f}".format)
 
 
 def main() -> None:
@@ -257,13 +233,12 @@ def picture() -> None:
 
     figure, axes = plt.subplots(1, 2, figsize=(12, 5.2), sharey=True, layout="constrained")
     for axis, kind in zip(axes, ("quadratic", "mlp"), strict=True):
-        found = chosen(kind, 4, 5)
+        means = chosen(kind).groupby("label").mean(numeric_only=True)
         colours = plt.get_cmap("tab10").colors
         shown = [name for name in ESTIMATORS if name != "expected"]
         for colour, name in zip(colours, shown, strict=False):
             members = [name] if name not in RELAXED else [f"{name}({t:g})" for t in TEMPERATURES]
-            x = [statistics.mean(q.relative_std for q in found[member]) for member in members]
-            y = [max(statistics.mean(q.relative_bias for q in found[member]), FOUND) for member in members]
+            x, y = means.relative_std[members], means.relative_bias[members].clip(lower=FOUND)
             axis.plot(x, y, "o-", color=colour, label=name)
             if name == "gumbel_softmax":
                 for temperature, place in zip(TEMPERATURES, zip(x, y, strict=True), strict=True):

@@ -18,7 +18,7 @@ from typing import Any
 
 from measures import Job, Measure
 from returns_rows import read
-from studies import RESULTS, table
+from studies import RESULTS, pivot
 
 from gsac import GSAC
 from gsac.callbacks.diagnostics import measure_gradients
@@ -46,6 +46,9 @@ NAMES = [name for name, estimator in ESTIMATORS.items() if not enumerates(estima
 class Measured(AtSteps):
     """Measures every estimator's gradient at given steps, without changing the training."""
 
+    def __init__(self, job: Job) -> None:
+        super().__init__(AT)
+
     def point(self) -> dict[str, Any]:
         """The bias, standard deviation, cosine and signal-to-noise ratio of each estimator."""
         assert isinstance(self.model, GSAC)
@@ -59,11 +62,6 @@ class Measured(AtSteps):
         return {"curve": self.curve, "samples": SAMPLES, "batch_size": BATCH_SIZE}
 
 
-def measured(job: Job) -> Measured:
-    """Makes the callback."""
-    return Measured(AT)
-
-
 def markdown(rows: Sequence[Line], problem: str) -> str:
     """The table of estimators by mean squared error at the end, lowest first; means over seeds."""
     runs = [row for row in rows if row["problem"] == problem]
@@ -74,14 +72,11 @@ def markdown(rows: Sequence[Line], problem: str) -> str:
     def error(name: str) -> float:
         return mean(name, "relative_bias", -1) ** 2 + mean(name, "relative_std", -1) ** 2
 
-    columns = list(itertools.product(("bias", "noise", "cosine"), SHOWN))
     figures = {"bias": "relative_bias", "noise": "relative_std", "cosine": "cosine"}
-    return table(
-        ("estimator", *(f"{what} after {AT[at]:,}" for what, at in columns)),
-        (
-            (f"`{name}`", *(f"{mean(name, figures[what], at):.2f}" for what, at in columns))
-            for name in sorted(NAMES, key=error)
-        ),
+    cells = itertools.product(sorted(NAMES, key=error), figures, SHOWN)
+    return pivot(
+        "estimator",
+        ((f"`{name}`", f"{what} after {AT[at]:,}", f"{mean(name, figures[what], at):.2f}") for name, what, at in cells),
     )
 
 
@@ -90,7 +85,7 @@ def summary(line: Line) -> str:
     return f"measured after {', '.join(str(point['step']) for point in line['curve'])} steps"
 
 
-MEASURE = Measure(RESULTS / "estimator_training.jsonl", measured, summary, PLANNED, seeds=(0, 1, 2))
+MEASURE = Measure(RESULTS / "estimator_training.jsonl", Measured, summary, PLANNED, seeds=(0, 1, 2))
 
 if __name__ == "__main__":
     print("\n\n".join(markdown(read(MEASURE.results), problem) for problem in (PAIRS, CHEETAH)))

@@ -21,17 +21,19 @@ A run that stands in the results is not run again; start one program at a time.
 from __future__ import annotations
 
 import copy
-import math
+import itertools
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache, partial
 from pathlib import Path
 
 import studies
 import torch
+from scipy import stats
 from stochastic_networks import StochasticNetwork, slope_annealed
-from studies import FIRST_TUNING_SEED, command_line, run_jobs, table
+from studies import FIRST_TUNING_SEED, command_line, groups, run_jobs, table
 from torch import Tensor, nn
 
 from gsac.estimators import Estimator, resolve_estimator
@@ -40,7 +42,9 @@ from gsac.experiments.runner import Line, identity_of
 from gsac.schedules import as_schedule
 
 RESULTS = studies.RESULTS / "jang.jsonl"
-TASKS = ("structured", "vae")
+TASKS = {"structured": "structured prediction", "vae": "VAE"}
+"""With their names in the table."""
+
 BASELINE = "gumbel_softmax"
 NO_TEMPERATURE: tuple[str | None, ...] = (None,)
 TEMPERATURES: dict[str, tuple[str | None, ...]] = {
@@ -55,12 +59,12 @@ TEMPERATURES: dict[str, tuple[str | None, ...]] = {
     "rloo": NO_TEMPERATURE,
     "local_expectation": NO_TEMPERATURE,
 }
-PAPER = {  # structured prediction, VAE
-    "gumbel_softmax": (59.0, 101.5),
-    "straight_through_gumbel": (59.7, 107.8),
-    "slope_annealed": (61.1, 107.8),
-    "straight_through": (61.8, 110.9),
-    "reinforce": (73.1, 110.6),
+PAPER = {
+    "gumbel_softmax": {"structured": 59.0, "vae": 101.5},
+    "straight_through_gumbel": {"structured": 59.7, "vae": 107.8},
+    "slope_annealed": {"structured": 61.1, "vae": 107.8},
+    "straight_through": {"structured": 61.8, "vae": 110.9},
+    "reinforce": {"structured": 73.1, "vae": 110.6},
 }
 LEARNING_RATES = {"structured": (1e-2, 3e-2, 1e-1), "vae": (3e-3, 1e-2, 3e-2)}
 TOO_SLOW = {("structured", "local_expectation")}  # it asks a second layer for each of a hundred neighbours
@@ -169,33 +173,30 @@ def tuning_jobs(
 
 def tried(rows: list[Line], task: str, name: str) -> dict[tuple[float, str | None], float]:
     """The mean of the tuning seeds' lowest validation losses for each setting of an estimator, the best first."""
-    losses: dict[tuple[float, str | None], list[float]] = {}
-    for row in rows:
-        if (row["task"], row["estimator"]) == (task, name) and row["seed"] >= FIRST_TUNING_SEED:
-            losses.setdefault(settings(row), []).append(row["validation"])
-    means = {setting: statistics.mean(found) for setting, found in losses.items()}
+    found = [
+        row for row in rows if (row["task"], row["estimator"]) == (task, name) and row["seed"] >= FIRST_TUNING_SEED
+    ]
+    means = {
+        settings(group[0]): statistics.mean(row["validation"] for row in group) for group in groups(found, settings)
+    }
     return dict(sorted(means.items(), key=lambda item: item[1]))
 
 
 def reporting_jobs(rows: list[Line], tasks: Iterable[str], names: Iterable[str], steps: int) -> list[Job]:
     """:raises SystemExit: an estimator has not been tuned"""
     jobs = []
-    for seed in REPORTED_SEEDS:
-        for task in tasks:
-            for name in (name for name in names if (task, name) not in TOO_SLOW):
-                found = tried(rows, task, name)
-                if not found:
-                    raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
-                jobs.append(Job(task, name, *next(iter(found)), seed, steps))
+    for seed, task, name in itertools.product(REPORTED_SEEDS, tasks, names):
+        if (task, name) not in TOO_SLOW:
+            found = tried(rows, task, name)
+            if not found:
+                raise SystemExit(f"{name} has not been tuned for {task}: run with --tune first.")
+            jobs.append(Job(task, name, *next(iter(found)), seed, steps))
     return jobs
 
 
-def mean_and_interval(values: list[float]) -> tuple[float, float]:
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float]:
     """The mean, and half the width of its 95% interval by Student's t."""
-    from scipy.stats import t
-
-    error = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.mean(values), float(t.ppf(0.975, len(values) - 1)) * error
+    return statistics.mean(values), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
 
 
 def reported(rows: list[Line], task: str) -> dict[str, dict[int, float]]:
@@ -212,36 +213,33 @@ def reported(rows: list[Line], task: str) -> dict[str, dict[int, float]]:
     return dict(sorted(losses.items(), key=lambda item: statistics.mean(item[1].values())))
 
 
-def ranks(losses: dict[str, float]) -> dict[str, int]:
+def ranks(losses: Mapping[str, float]) -> dict[str, int]:
     """Ranks names by loss: 1 for the lowest; equal losses share a rank."""
-    return {name: 1 + sum(other < loss for other in losses.values()) for name, loss in losses.items()}
-
-
-HEADS = ("minus `gumbel_softmax`", "rank", "of five", "paper")
-WIDTH = 1 + len(HEADS)
+    return dict(zip(losses, stats.rankdata(list(losses.values()), "min").tolist(), strict=True))
 
 
 def markdown(rows: list[Line]) -> str:
     """The table of test losses in nats with 95% intervals, beside those of the paper."""
-    cells: dict[str, list[str]] = {}
-    for column, task in enumerate(TASKS):
-        losses = reported(rows, task)
+    lines: dict[str, dict[str, str]] = {}
+    for task, title in TASKS.items():
+        losses, paper = reported(rows, task), {name: figures[task] for name, figures in PAPER.items()}
         means = {name: statistics.mean(found.values()) for name, found in losses.items()}
-        of_all, of_five = ranks(means), ranks({name: mean for name, mean in means.items() if name in PAPER})
-        of_paper = ranks({name: figures[column] for name, figures in PAPER.items()})
+        of_all, of_paper = ranks(means), ranks(paper)
+        of_five = ranks({name: mean for name, mean in means.items() if name in PAPER})
         for name, found in losses.items():
-            mean, half = mean_and_interval(list(found.values()))
-            gap, gap_half = mean_and_interval([found[seed] - losses[BASELINE][seed] for seed in sorted(found)])
-            row = cells.setdefault(name, [""] * WIDTH * len(TASKS))
-            row[WIDTH * column : WIDTH * (column + 1)] = [
-                f"{mean:.2f} ± {half:.2f}",
-                "" if name == BASELINE else f"{gap:+.2f} ± {gap_half:.2f}",
-                f"{of_all[name]}",
-                f"{of_five.get(name, '')}",
-                f"{PAPER[name][column]} ({of_paper[name]})" if name in PAPER else "",
-            ]
-    heads = [head for title in ("structured prediction", "VAE") for head in (title, *HEADS)]
-    return table(("estimator", *heads), ((f"`{name}`", *row) for name, row in cells.items()))
+            gaps = [found[seed] - losses[BASELINE][seed] for seed in sorted(found)]
+            gap = "" if name == BASELINE else "{:+.2f} ± {:.2f}".format(*mean_and_interval(gaps))
+            lines.setdefault(name, {"estimator": f"`{name}`"}).update(
+                {
+                    title: "{:.2f} ± {:.2f}".format(*mean_and_interval([*found.values()])),
+                    f"{title}: minus `{BASELINE}`": gap,
+                    f"{title}: rank": str(of_all[name]),
+                    f"{title}: of five": str(of_five.get(name, "")),
+                    f"{title}: paper": f"{paper[name]} ({of_paper[name]})" if name in PAPER else "",
+                }
+            )
+    titles = "|".join(TASKS.values())  # both tasks have columns of the same names
+    return re.sub(f"({titles}): ", "", table(lines.values()))
 
 
 def listing(rows: list[Line]) -> str:

@@ -68,18 +68,17 @@ class Endings(BaseCallback):
         return {"endings": self.endings}
 
 
-def counts(row: Line) -> list[dict[str, int]]:
+def counts(row: Line) -> dict[str, list[int]]:
     """Counts each kind of end in each of the run's :data:`PARTS`; an unfinished last episode is not counted."""
-    length = row["timesteps"] / PARTS
-    parts = [dict.fromkeys(ENDS, 0) for _ in range(PARTS)]
+    found = {end: [0] * PARTS for end in ENDS}
     for step, end in row["endings"]:
-        parts[min(int((step - 1) / length), PARTS - 1)][end] += 1
-    return parts
+        found[end][min(int((step - 1) / row["timesteps"] * PARTS), PARTS - 1)] += 1
+    return found
 
 
 def summary(row: Line) -> str:
     """Counts each kind of end over the whole run."""
-    return "; ".join(f"{end} {sum(part[end] for part in counts(row))}" for end in ENDS)
+    return "; ".join(f"{end} {sum(parts)}" for end, parts in counts(row).items())
 
 
 def markdown(rows: Sequence[Line]) -> str:
@@ -89,10 +88,10 @@ def markdown(rows: Sequence[Line]) -> str:
         raise ValueError(f"The runs have {sorted(steps)} steps: a table is of runs of one length.")
     lines = []
     for row in sorted(rows, key=lambda row: (row["label"], row["variation"], row["seed"])):
-        parts = counts(row)
         settings = ", ".join(filter(None, (row["label"].removeprefix("GSAC, "), row["variation"])))
-        lines.append((settings, row["seed"], *(", ".join(str(part[end]) for part in parts) for end in ENDS)))
-    return table(("settings", "seed", *ENDS), lines)
+        ends = {end: ", ".join(map(str, parts)) for end, parts in counts(row).items()}
+        lines.append({"settings": settings, "seed": row["seed"], **ends})
+    return table(lines)
 
 
 MEASURE = Measure(RESULTS / "landings.jsonl", Endings, summary, planned=((PROBLEM, OURS, ""),), seeds=(211, 748))

@@ -11,10 +11,9 @@ same walk after random steps, until its mode walks it, and on CartPole-v1, where
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -38,7 +37,10 @@ LENGTHS, SEEDS = (4, 6, 8, 10), range(5)
 CLIFFWALK_BATCH, STEP, MOST_UPDATES = 16, 1.0, 200_000
 GSAC_LENGTH, RANDOM_STEPS, STEPS = 11, 10_000, 16_000
 CARTPOLE_STEPS = 15_000
-BUFFERS: dict[str, dict[str, Any] | None] = {
+Settings = dict[str, Any] | None
+"""Of the prioritised buffer; None for SB3's uniform one."""
+
+BUFFERS: dict[str, Settings] = {
     "uniform": None,
     "prioritized, beta 0": {"alpha": 0.6, "beta": 0.0},
     "prioritized, beta 0.4": {"alpha": 0.6, "beta": 0.4},
@@ -47,7 +49,7 @@ BUFFERS: dict[str, dict[str, Any] | None] = {
 DEFAULT = {"alpha": 0.6, "beta": "linear:0.4:1"}
 
 
-def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: dict[str, Any] | None):
+def make(size: int, observations: spaces.Space, actions: spaces.Space, settings: Settings):
     kind = ReplayBuffer if settings is None else PrioritizedReplayBuffer
     return kind(size, observations, actions, device="cpu", **(settings or {}))
 
@@ -67,17 +69,19 @@ def costs(size: int) -> dict[str, dict[str, float]]:
         buffers[name.split(",")[0]] = buffer
     errors = rng.exponential(size=BATCH).astype(np.float32)
 
-    def add(buffer: ReplayBuffer, repetitions: int) -> None:
-        for _ in range(repetitions):
-            buffer.add(*transition)
+    def add(buffer: ReplayBuffer) -> None:
+        buffer.add(*transition)
 
-    def sample(buffer: ReplayBuffer, repetitions: int) -> None:
-        for _ in range(repetitions):
-            samples = buffer.sample(BATCH)
-            if isinstance(buffer, PrioritizedReplayBuffer):
-                buffer.update_priorities(samples.indices, errors)
+    def sample(buffer: ReplayBuffer) -> None:
+        samples = buffer.sample(BATCH)
+        if isinstance(buffer, PrioritizedReplayBuffer):
+            buffer.update_priorities(samples.indices, errors)
 
-    tasks = {(name, task.__name__): partial(task, buffer) for name, buffer in buffers.items() for task in (add, sample)}
+    tasks = {
+        (name, task.__name__): timing.repeated(partial(task, buffer))
+        for name, buffer in buffers.items()
+        for task in (add, sample)
+    }
     seconds = timing.in_turn(tasks, time.process_time, ROUNDS, SECONDS_A_TURN)
     return {
         name: {what: round(1000 * statistics.median(seconds[name, what]), 4) for what in ("add", "sample")}
@@ -85,26 +89,22 @@ def costs(size: int) -> dict[str, dict[str, float]]:
     }
 
 
-def cliffwalk(n: int, settings: dict[str, Any] | None, seed: int) -> int | None:
+def cliffwalk(n: int, settings: Settings, seed: int) -> int | None:
     """Counts the batches until the mean squared error of Q is below 0.001; None if it never is."""
     np.random.seed(seed)
     rng = np.random.default_rng(seed)
     gamma = 1 - 1 / n
     right = np.arange(n) % 2
     buffer = make(2 ** (n + 1) - 2, spaces.Discrete(n + 1), spaces.Discrete(2), settings)
-    walks = set()
     for actions in product((0, 1), repeat=n):
-        wrong = next((i for i in range(n) if actions[i] != right[i]), n - 1)
-        walks.add(actions[: wrong + 1])
-    counts = {walk: 2 ** (n - len(walk)) for walk in walks}  # a walk that ends early is that of many sequences
-    for walk, count in counts.items():
-        for _ in range(count):
-            for state, action in enumerate(walk):
-                good = action == right[state]
-                goal = good and state == n - 1
-                done = goal or not good
-                add = (np.array([state]), np.array([state + 1]), np.array([[action]]))
-                buffer.add(*add, np.array([float(goal)]), np.array([done]), [{}])
+        for state, action in enumerate(actions):
+            good = action == right[state]
+            goal = good and state == n - 1
+            done = goal or not good
+            add = (np.array([state]), np.array([state + 1]), np.array([[action]]))
+            buffer.add(*add, np.array([float(goal)]), np.array([done]), [{}])
+            if done:
+                break
     q, true = rng.normal(0, 0.1, (n + 1, 2)), np.zeros((n + 1, 2))
     true[np.arange(n), right] = gamma ** np.arange(n - 1, -1, -1.0)
     for update in range(1, MOST_UPDATES + 1):
@@ -155,28 +155,21 @@ class UntilWalked(BaseCallback):
         return self.updates is None
 
 
-def train(env: gymnasium.Env | str, settings: dict[str, Any] | None, seed: int, **arguments: Any) -> GSAC:
-    kind = None if settings is None else PrioritizedReplayBuffer
-    return GSAC(
-        "MlpPolicy",
-        env,
-        seed=seed,
-        device="cpu",
-        buffer_size=20_000,
-        replay_buffer_class=kind,
-        replay_buffer_kwargs=settings,
-        **studies.PLAIN | arguments,
-    )
+def train(env: gymnasium.Env | str, settings: Settings, seed: int, **arguments: Any) -> GSAC:
+    if settings is not None:
+        arguments |= {"replay_buffer_class": PrioritizedReplayBuffer, "replay_buffer_kwargs": settings}
+    arguments |= {"seed": seed, "device": "cpu", "buffer_size": 20_000}
+    return GSAC("MlpPolicy", env, **studies.PLAIN | arguments)
 
 
-def gsac_cliffwalk(settings: dict[str, Any] | None, seed: int) -> int | None:
+def gsac_cliffwalk(settings: Settings, seed: int) -> int | None:
     """Counts the updates until the deterministic policy walks to the end; None if it never does."""
     callback = UntilWalked()
     train(Cliffwalk(), settings, seed, learning_starts=RANDOM_STEPS).learn(STEPS, callback)
     return callback.updates
 
 
-def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
+def cartpole(settings: Settings, seed: int) -> dict[str, float]:
     start = time.process_time()
     model = train("CartPole-v1", settings, seed).learn(CARTPOLE_STEPS)
     seconds = time.process_time() - start
@@ -185,21 +178,22 @@ def cartpole(settings: dict[str, Any] | None, seed: int) -> dict[str, float]:
 
 
 def cost_table() -> str:
-    rows = []
-    for size, cost in studies.read(RESULTS.name)["cost_ms"].items():
-        rows.append((f"{int(size):,}", *(f"{cost[name][what]:.3f}" for name in cost for what in ("add", "sample"))))
-    header = ("transitions stored", "uniform: add, ms", "sample, ms", "prioritised: add, ms")
-    return studies.table((*header, "sample and return errors, ms"), rows)
+    return studies.table(
+        {
+            "transitions stored": f"{int(size):,}",
+            "uniform: add, ms": f"{cost['uniform']['add']:.3f}",
+            "sample, ms": f"{cost['uniform']['sample']:.3f}",
+            "prioritised: add, ms": f"{cost['prioritized']['add']:.3f}",
+            "sample and return errors, ms": f"{cost['prioritized']['sample']:.3f}",
+        }
+        for size, cost in studies.read(RESULTS.name)["cost_ms"].items()
+    )
 
 
 def cliffwalk_table() -> str:
-    found = studies.read(RESULTS.name)["cliffwalk"]
     return studies.table(
-        ("states", "transitions", *BUFFERS),
-        (
-            (n, f"{2 ** (int(n) + 1) - 2:,}", *(_cell(updates[name]) for name in BUFFERS))
-            for n, updates in found.items()
-        ),
+        {"states": n, "transitions": f"{2 ** (int(n) + 1) - 2:,}"} | {name: _cell(updates[name]) for name in BUFFERS}
+        for n, updates in studies.read(RESULTS.name)["cliffwalk"].items()
     )
 
 
@@ -207,11 +201,15 @@ def gsac_table() -> str:
     result, rows = studies.read(RESULTS.name), []
     for name, updates in result["gsac_cliffwalk"].items():
         runs = result["cartpole"][name]
-        each = ", ".join("never" if n is None else str(n) for n in updates)
-        returns = ", ".join(f"{run['return']:.4g}" for run in runs)
-        rows.append((name, each, returns, f"{statistics.mean(run['seconds'] for run in runs):.0f}"))
-    header = ("replay", "cliffwalk: updates, seeds 0 to 4", "CartPole-v1: return at the end, seeds 0 to 4")
-    return studies.table((*header, "CPU seconds a run"), rows)
+        rows.append(
+            {
+                "replay": name,
+                "cliffwalk: updates, seeds 0 to 4": ", ".join("never" if n is None else str(n) for n in updates),
+                "CartPole-v1: return at the end, seeds 0 to 4": ", ".join(f"{run['return']:.4g}" for run in runs),
+                "CPU seconds a run": f"{statistics.mean(run['seconds'] for run in runs):.0f}",
+            }
+        )
+    return studies.table(rows)
 
 
 def _cell(updates: list[int | None]) -> str:
@@ -227,18 +225,17 @@ def main() -> None:
         "settings": f"batch {BATCH}, one thread, CPU time; cliffwalk: batch {CLIFFWALK_BATCH}, step size {STEP}; GSAC: "
         f"samples of the policy alone, alpha and beta {DEFAULT} where prioritized, {GSAC_LENGTH} states, "
         f"{RANDOM_STEPS} random steps",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": timing.machine("cpu"),
+        "cost_ms": {size: costs(size) for size in SIZES},
+        "cliffwalk": {n: on_each_seed(partial(cliffwalk, n), BUFFERS) for n in LENGTHS},
+        "gsac_cliffwalk": on_each_seed(gsac_cliffwalk, both),
+        "cartpole": on_each_seed(cartpole, both),
     }
-    result["cost_ms"] = {size: costs(size) for size in SIZES}
-    result["cliffwalk"] = {
-        n: {name: [cliffwalk(n, settings, seed) for seed in SEEDS] for name, settings in BUFFERS.items()}
-        for n in LENGTHS
-    }
-    result["gsac_cliffwalk"] = {
-        name: [gsac_cliffwalk(settings, seed) for seed in SEEDS] for name, settings in both.items()
-    }
-    result["cartpole"] = {name: [cartpole(settings, seed) for seed in SEEDS] for name, settings in both.items()}
     studies.write(RESULTS, result)
+
+
+def on_each_seed(measure: Callable[[Settings, int], Any], buffers: dict[str, Settings]) -> dict[str, list[Any]]:
+    return {name: [measure(settings, seed) for seed in SEEDS] for name, settings in buffers.items()}
 
 
 if __name__ == "__main__":

@@ -53,36 +53,6 @@ class Match(gymnasium.Env):
         return (self.map @ one_hot).astype(np.float32)
 
 
-class Allowed(Match):
-    """:class:`Match` with random masks: only the target and a few other classes are allowed; other actions raise an error.
-
-    :param n_allowed: classes in each group, the target included
-    """
-
-    def __init__(self, action_space: spaces.Space, n_allowed: int, length: int = 10) -> None:
-        super().__init__(action_space, length)
-        self.n_allowed = n_allowed
-        self.actions_seen = 0
-
-    def step(self, action):
-        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        assert self.mask[self.offsets + np.atleast_1d(action) - self.start].all(), f"{action!r} is not allowed"
-        self.actions_seen += 1
-        observation, reward, terminated, truncated, info = super().step(action)
-        return observation, reward, terminated, truncated, info | {"terminal_action_masks": self.action_masks()}
-
-    def action_masks(self):
-        return self.mask
-
-    def _observe(self):
-        observation = super()._observe()
-        self.mask = np.zeros(int(self.sizes.sum()), dtype=bool)
-        for offset, size, target in zip(self.offsets, self.sizes, self.target, strict=True):
-            others = self.np_random.permutation(np.delete(np.arange(size), target))
-            self.mask[offset + np.append(others[: self.n_allowed - 1], target)] = True
-        return observation
-
-
 class Pairs(gymnasium.Env):
     """Switches in pairs; a pair is right if its switches differ when its bit is 1, and agree when it is 0.
 

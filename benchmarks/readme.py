@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,7 @@ import returns_rows
 import returns_search
 import step_speed
 import wall_time
+from measures import Measure
 from returns_rows import Entrant
 from studies import RESULTS, groups, read, reported, table
 
@@ -35,92 +36,54 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 """Every page whose tables are filled."""
 
 
-def of_returns(report: Callable[[list[Entrant]], str]) -> str:
-    """Applies a report to the runs of ``returns.py``."""
-    return report(returns_rows.load())
+def lines_of(measure: Measure) -> list[Line]:
+    return returns_rows.read(measure.results)
 
 
-def of_lines(report: Callable[[list[Line]], str], path: Path) -> str:
-    """Applies a report to the lines of a file of results."""
-    return report(returns_rows.read(path))
+def trained(
+    name: str, columns: Sequence[str], seeds: str, final: str = ".4g", average: str = ".4g", best_first: bool = False
+) -> str:
+    """The table of a file's reported runs, with a line for each environment, budget and configuration.
 
-
-def on_the_way(group: list[Line]) -> float:
-    """The mean return over all evaluations of all runs."""
-    return statistics.mean(point["deterministic"][0] for line in group for point in line["curve"])
-
-
-def finals(group: list[Line], form: str = ".4g") -> list[str]:
-    """The returns of the deterministic policy at the end."""
-    return [f"{line['final']['deterministic']:{form}}" for line in group]
-
-
-def cpu_seconds(group: list[Line]) -> str:
-    return f"{statistics.median(line['cpu_seconds'] for line in group):.0f}"
-
-
-def by_settings(name: str) -> list[list[Line]]:
-    """Groups the reported runs of a file by environment, budget and configuration."""
-    return groups(
-        reported(returns_rows.read(RESULTS / name)),
-        lambda line: [line[key] for key in ("problem", "timesteps", "configuration")],
-    )
-
-
-def reinforce() -> str:
-    rows = []
-    for group in by_settings("reinforce.jsonl"):
-        first = group[0]
-        shown = (first["problem"], f"{first['timesteps']:,}", f"`{first['configuration']['baseline']}`")
-        rows.append((*shown, ", ".join(finals(group)), f"{on_the_way(group):.4g}", cpu_seconds(group)))
-    header = ("environment", "steps", "baseline", "return at the end, seeds 0 to 4")
-    return table((*header, "mean of the evaluations on the way", "CPU seconds a run"), rows)
-
-
-def estimators_cartpole() -> str:
-    def first(line: Line) -> str:
-        return next((f"{point['step']:,}" for point in line["curve"] if point["deterministic"][0] >= 475), "never")
-
-    header = ("`estimator`", "return at the end, seeds 0 to 4", "steps to 475, seeds 0 to 4")
-    return table(
-        (*header, "mean of the evaluations on the way"),
-        (
-            (
-                f"`{group[0]['configuration']['estimator']}`",
-                ", ".join(finals(group)),
-                "; ".join(map(first, group)),
-                f"{on_the_way(group):.0f}",
-            )
-            for group in by_settings("estimators_cartpole.jsonl")
-        ),
-    )
-
-
-def estimators_in_training(name: str, final: str, average: str) -> str:
-    """The table of estimators by return at the end, best first.
-
+    :param columns: those that are shown
+    :param seeds: of the runs, in words
     :param final: the number format of the return at the end
     :param average: that of the mean of the evaluations during training
     """
-    found = by_settings(name)
-    seeds = sorted({line["seed"] for group in found for line in group})
+    lines = reported(returns_rows.read(RESULTS / f"{name}.jsonl"))
+    every_seed = sorted({line["seed"] for line in lines})
+    found = groups(lines, lambda line: [line[key] for key in ("problem", "timesteps", "configuration")])
+    if best_first:
+        found.sort(key=lambda group: -statistics.mean(line["final"]["deterministic"] for line in group))
     rows = []
-    for group in sorted(found, key=lambda group: -statistics.mean(line["final"]["deterministic"] for line in group)):
-        settings = group[0]["configuration"]
-        critics = ", linear critics" if settings["policy_kwargs"]["critic_head"] == "linear" else ""
-        each = dict(zip((line["seed"] for line in group), finals(group, final), strict=True))
-        cells = ", ".join(each.get(seed, "missing") for seed in seeds)
-        rows.append(
-            (f"`{settings['estimator']}`{critics}", cells, f"{on_the_way(group):{average}}", cpu_seconds(group))
-        )
-    header = ("`estimator`", f"return at the end, seeds {', '.join(map(str, seeds))}")
-    return table((*header, "mean of the evaluations on the way", "CPU seconds a run"), rows)
+    for group in found:
+        first, settings = group[0], group[0]["configuration"]
+        ends = {line["seed"]: f"{line['final']['deterministic']:{final}}" for line in group}
+        curves = [[(point["step"], point["deterministic"][0]) for point in line["curve"]] for line in group]
+        mean = statistics.mean(mean for curve in curves for _, mean in curve)
+        solved = (next((f"{step:,}" for step, mean in curve if mean >= 475), "never") for curve in curves)
+        row = {
+            "environment": first["problem"],
+            "steps": f"{first['timesteps']:,}",
+            "baseline": f"`{settings.get('baseline')}`",
+            "`estimator`": f"`{settings.get('estimator')}`",
+            f"return at the end, seeds {seeds}": ", ".join(ends.get(seed, "missing") for seed in every_seed),
+            f"steps to 475, seeds {seeds}": "; ".join(solved),
+            "mean of the evaluations on the way": f"{mean:{average}}",
+            "CPU seconds a run": f"{statistics.median(line['cpu_seconds'] for line in group):.0f}",
+        }
+        rows.append({name: cell for name, cell in row.items() if name.partition(", seeds")[0] in columns})
+    return table(rows)
+
+
+ON_CARTPOLE = ("`estimator`", "return at the end", "steps to 475", "mean of the evaluations on the way")
+ELSEWHERE = ("`estimator`", "return at the end", "mean of the evaluations on the way", "CPU seconds a run")
+BASELINES = ("environment", "steps", "baseline", *ELSEWHERE[1:])
 
 
 def compare_cartpole() -> str:
-    runs: dict[str, list[Line]] = {}
-    for run in RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read():
-        runs.setdefault(run["label"], []).append(run)
+    found = groups(RunFile(RESULTS / "compare_cartpole" / "runs.jsonl").read(), lambda run: run["label"])
+    runs = {group[0]["label"]: group for group in found}
     return curves.table(runs, threshold=475.0).rstrip()
 
 
@@ -140,46 +103,50 @@ def sb3_suite() -> str:
         f"`python benchmarks/sb3_suite.py` runs the tests of {tests} with GSAC instead of\n"
         "DQN, SAC, A2C and QRDQN. Entries of `Box` actions take one of five values. "
         f"{counts['passed']} of the {counts['run']} cases that apply pass.\n"
-        f"{counts['not applicable']} others do not apply; [the script](../benchmarks/sb3_suite.py) gives the reason for each."
+        f"{counts['not applicable']} others do not apply; "
+        "[this list](../benchmarks/sb3_not_applicable.yml) gives the reason for each."
     )
 
 
+RETURNS: dict[str, Callable[[list[Entrant]], str]] = {
+    "bars": returns_report.bars,
+    "compact": returns_report.compact,
+    "front": front_page,
+    "normalized": returns_report.scores,
+    "estimators": returns_report.estimators,
+    "defaults": partial(returns_report.label_table, "GSAC, defaults"),
+    **{name: partial(returns_report.group, name) for name in returns_rows.GROUPS},
+}
+"""The tables of the runs of ``returns.py``."""
+
 TABLES: dict[str, Callable[[], str]] = {
-    "returns_bars": partial(of_returns, returns_report.bars),
-    "returns_compact": partial(of_returns, returns_report.compact),
-    "returns_front": partial(of_returns, front_page),
-    "returns_normalized": partial(of_returns, returns_report.scores),
-    "returns_estimators": partial(of_returns, returns_report.estimators),
-    "returns_defaults": partial(of_returns, partial(returns_report.label_table, "GSAC, defaults")),
-    **{f"returns_{name}": partial(of_returns, partial(returns_report.group, name)) for name in returns_rows.GROUPS},
+    **{f"returns_{name}": lambda report=report: report(returns_rows.load()) for name, report in RETURNS.items()},
     "returns_search": returns_search.tried,
-    "landings": partial(of_lines, landings.markdown, landings.MEASURE.results),
-    "reinforce": reinforce,
+    "landings": lambda: landings.markdown(lines_of(landings.MEASURE)),
+    "reinforce": lambda: trained("reinforce", BASELINES, "0 to 4"),
     "compare_cartpole": compare_cartpole,
-    "wall_time": partial(of_lines, wall_time.markdown, wall_time.MEASURE.results),
+    "wall_time": lambda: wall_time.markdown(lines_of(wall_time.MEASURE)),
     "update_cost": costs.columns_table,
     "update_cost_groups": costs.groups_table,
-    "update_speed_threads": partial(step_speed.on_each_machine, step_speed.update_table),
-    "update_ceilings": partial(step_speed.on_each_machine, step_speed.ceiling_table),
-    "collection_speed": partial(step_speed.on_each_machine, step_speed.collection_table, all_threads=False),
+    "update_speed_threads": lambda: step_speed.on_each_machine(step_speed.update_table),
+    "update_ceilings": lambda: step_speed.on_each_machine(step_speed.ceiling_table),
+    "collection_speed": lambda: step_speed.on_each_machine(step_speed.collection_table, all_threads=False),
     "threads": costs.threads_table,
     "prioritized_cost": prioritized.cost_table,
     "prioritized_cliffwalk": prioritized.cliffwalk_table,
     "prioritized_gsac": prioritized.gsac_table,
     "estimator_quality": estimator_quality.ranking,
     "against_reinforce": estimator_quality.against_reinforce,
-    **{
-        f"estimator_training_{name}": partial(
-            of_lines, partial(gradients.markdown, problem=problem), gradients.MEASURE.results
-        )
-        for name, problem in (("pairs", gradients.PAIRS), ("cheetah", gradients.CHEETAH))
-    },
+    "estimator_training_pairs": lambda: gradients.markdown(lines_of(gradients.MEASURE), gradients.PAIRS),
+    "estimator_training_cheetah": lambda: gradients.markdown(lines_of(gradients.MEASURE), gradients.CHEETAH),
     "estimator_cost": costs.estimators_table,
     "neighbours": costs.neighbours_table,
-    "estimators_cartpole": estimators_cartpole,
-    "estimators_pairs": partial(estimators_in_training, "estimators_pairs.jsonl", ".3g", ".2f"),
-    "estimators_pairs40": partial(estimators_in_training, "estimators_pairs40.jsonl", ".3g", ".2f"),
-    "estimators_halfcheetah": partial(estimators_in_training, "estimators_halfcheetah.jsonl", ".0f", ".0f"),
+    "estimators_cartpole": lambda: trained("estimators_cartpole", ON_CARTPOLE, "0 to 4", average=".0f"),
+    "estimators_pairs": lambda: trained("estimators_pairs", ELSEWHERE, "0, 1, 2, 3, 4", ".3g", ".2f", best_first=True),
+    "estimators_pairs40": lambda: trained("estimators_pairs40", ELSEWHERE, "0, 1, 2", ".3g", ".2f", best_first=True),
+    "estimators_halfcheetah": lambda: trained(
+        "estimators_halfcheetah", ELSEWHERE, "0, 1, 2", ".0f", ".0f", best_first=True
+    ),
     "jang": lambda: jang_table.markdown(jang_table.load()),
     "sb3_suite": sb3_suite,
 }

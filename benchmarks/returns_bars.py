@@ -4,125 +4,98 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 from arena import OURS, PROBLEMS
 from returns_rows import Entrant, of_problem
 from studies import table
 
 from gsac.experiments import curves
+from gsac.experiments.curves import interquartile_mean
 
 Verdict = tuple[bool | None, str]
 """Whether a condition holds, None where runs are missing; and the figures."""
 
-Condition = Callable[[Entrant, Sequence[Entrant]], Verdict]
-"""Of our own runs and of everything on the same problem."""
+
+def most_seeds(finals: np.ndarray, value: float) -> Verdict:
+    """Checks that at least four of five seeds end with this return or more."""
+    n = int((finals >= value).sum())
+    return n >= 0.8 * len(finals), f"{n} of {len(finals)} seeds at {value:g} or more"
 
 
-@dataclass(frozen=True)
-class SeedsAtLeast:
-    """At least ``share`` of the seeds end with a return of at least ``value``."""
-
-    value: float
-    share: float = 0.8
-
-    def __call__(self, own: Entrant, field: Sequence[Entrant]) -> Verdict:
-        n = int((own.finals >= self.value).sum())
-        return n >= self.share * len(own.runs), f"{n} of {len(own.runs)} seeds at {self.value:g} or more"
+def mean(finals: np.ndarray, value: float) -> Verdict:
+    """Checks that the mean over the seeds is at least this return."""
+    mean = round(statistics.fmean(finals), 6)  # a bar that is met to the digit is met
+    return mean >= value, f"mean {mean:.4g}"
 
 
-@dataclass(frozen=True)
-class MeanAtLeast:
-    """The mean over the seeds of the returns at the end is at least ``value``."""
-
-    value: float
-
-    def __call__(self, own: Entrant, field: Sequence[Entrant]) -> Verdict:
-        mean = round(statistics.fmean(own.finals), 6)  # a bar that is met to the digit is met
-        return mean >= self.value, f"mean {mean:.4g}"
+def above_interval(own: np.ndarray, rival: np.ndarray) -> bool:
+    """Whether our interquartile mean lies above the upper end of the rival's interval."""
+    return bool(interquartile_mean(own) > curves.interval(rival[:, None])[1])
 
 
-@dataclass(frozen=True)
-class AboveInterval:
-    """Our interquartile mean lies above the upper end of the rival's interval.
-
-    :param steps: the rival's budget, our own if None
-    """
-
-    algo: str
-    steps: int | None = None
-
-    def __call__(self, own: Entrant, field: Sequence[Entrant]) -> Verdict:
-        def holds(rival: Entrant) -> bool:
-            return bool(curves.interquartile_mean(own.finals) > curves.interval(rival.finals[:, None])[1])
-
-        return against(self.algo, self.steps or own.timesteps, field, holds)
+def no_lower(own: np.ndarray, rival: np.ndarray) -> bool:
+    return bool(interquartile_mean(own) >= interquartile_mean(rival))
 
 
-@dataclass(frozen=True)
-class ShareOfIQM:
-    """Our interquartile mean is at least ``share`` of that of the rival with the same budget, or above it."""
-
-    algo: str
-    share: float = 1.0
-    above: bool = False
-
-    def __call__(self, own: Entrant, field: Sequence[Entrant]) -> Verdict:
-        def holds(rival: Entrant) -> bool:
-            ours, bar = curves.interquartile_mean(own.finals), self.share * curves.interquartile_mean(rival.finals)
-            return bool(ours > bar if self.above else ours >= bar)
-
-        return against(self.algo, own.timesteps, field, holds)
+def higher(own: np.ndarray, rival: np.ndarray) -> bool:
+    return bool(interquartile_mean(own) > interquartile_mean(rival))
 
 
-def against(algo: str, steps: int, field: Sequence[Entrant], holds: Callable[[Entrant], bool]) -> Verdict:
-    """Checks the condition against all complete entries of this algorithm and budget. Returns the verdict and their figures."""
-    rivals = [rival for rival in field if rival.algo == algo and rival.timesteps == steps]
-    if not rivals or any(rival.missing_seeds for rival in rivals):
-        return None, f"{algo.upper()} with {steps:,} steps missing"
-    figures = ", ".join(f"{rival.label} {curves.with_interval(rival.finals)}" for rival in rivals)
-    return all(map(holds, rivals)), f"{figures} with {steps:,} steps"
+def at_least_80_percent(own: np.ndarray, rival: np.ndarray) -> bool:
+    return bool(interquartile_mean(own) >= 0.8 * interquartile_mean(rival))
 
 
 @dataclass(frozen=True)
 class Bar:
-    """The return that should be reached on one problem.
+    """The return that our preset should reach on one problem.
 
-    :param steps: the budget; None for the longest that the label has
     :param text: the bar, in words
-    :param conditions: all of which have to hold
+    :param steps: our budget; None for the longest that we have
     :param line: the return to be reached, where it is a number
+    :param reached: checks our returns at the end against this number
+    :param rivals: by algorithm, what has to hold between our returns at the end and those of each of its entrants
+    :param rival_steps: the rivals' budget; our own if None
     """
 
-    steps: int | None
     text: str
-    conditions: tuple[Condition, ...]
+    steps: int | None = None
     line: float | None = None
-    label: str = OURS
+    reached: Callable[[np.ndarray, float], Verdict] = mean
+    rivals: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = field(default_factory=dict)
+    rival_steps: int | None = None
 
 
-MINATAR = Bar(
-    None,
-    "IQM no lower than DQN's and SDSAC's with the same steps",
-    (ShareOfIQM("dqn"), ShareOfIQM("sdsac")),
-)
 BARS: dict[str, Bar] = {
-    "CartPole-v1": Bar(10_000, "500 on 4 of 5 seeds", (SeedsAtLeast(500.0),), line=500.0),
-    "Acrobot-v1": Bar(50_000, "mean of the seeds at least -75", (MeanAtLeast(-75.0),), line=-75.0),
+    "CartPole-v1": Bar("500 on 4 of 5 seeds", 10_000, 500.0, most_seeds),
+    "Acrobot-v1": Bar("mean of the seeds at least -75", 50_000, -75.0),
     "LunarLander-v3": Bar(
-        50_000,
         "240 on 4 of 5 seeds, and above DQN's and SDSAC's intervals with 100,000 steps",
-        (SeedsAtLeast(240.0), AboveInterval("dqn", 100_000), AboveInterval("sdsac", 100_000)),
-        line=240.0,
+        *(50_000, 240.0, most_seeds),
+        rivals={"dqn": above_interval, "sdsac": above_interval},
+        rival_steps=100_000,
     ),
-    "MountainCar-v0": Bar(120_000, "mean of the seeds at least -105", (MeanAtLeast(-105.0),), line=-105.0),
-    **{name: MINATAR for name, problem in PROBLEMS.items() if problem.group == "minatar"},
+    "MountainCar-v0": Bar("mean of the seeds at least -105", 120_000, -105.0),
+    **{
+        name: Bar(
+            "IQM no lower than DQN's and SDSAC's with the same steps", rivals={"dqn": no_lower, "sdsac": no_lower}
+        )
+        for name, problem in PROBLEMS.items()
+        if problem.group == "minatar"
+    },
     "HalfCheetah-v5, 7 bins": Bar(
-        100_000,
         "IQM above PPO's, and at least 80% of SAC's on continuous actions, with the same steps",
-        (ShareOfIQM("ppo", above=True), ShareOfIQM("sac", share=0.8)),
+        100_000,
+        rivals={"ppo": higher, "sac": at_least_80_percent},
     ),
 }
+
+
+def ours(bar: Bar, field: Sequence[Entrant]) -> Entrant | None:
+    """Finds the runs of our preset with the bar's budget, among everything on the problem."""
+    own = [entrant for entrant in field if entrant.label == OURS and bar.steps in (None, entrant.timesteps)]
+    return own[-1] if own else None  # they come by budget
 
 
 def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
@@ -130,18 +103,24 @@ def judged(bar: Bar, field: Sequence[Entrant]) -> Verdict:
 
     :param field: everything on the problem
     """
-    own = [entrant for entrant in field if entrant.label == bar.label and bar.steps in (None, entrant.timesteps)]
-    if not own:
-        return None, f"{bar.label} missing"
-    entrant = own[-1]
-    verdicts = [condition(entrant, field) for condition in bar.conditions]
-    figures = [f"IQM {curves.with_interval(entrant.finals)}", *(figures for _, figures in verdicts)]
-    if missing := entrant.missing_seeds:
-        figures.insert(0, f"seeds {', '.join(map(str, missing))} missing")
-        return None, "; ".join(figures)
+    own = ours(bar, field)
+    if own is None:
+        return None, f"{OURS} missing"
+    verdicts = [bar.reached(own.finals, bar.line)] if bar.line is not None else []
+    for algo, holds in bar.rivals.items():
+        steps = bar.rival_steps or own.timesteps
+        rivals = [rival for rival in field if rival.algo == algo and rival.timesteps == steps]
+        if not rivals or any(rival.missing_seeds for rival in rivals):
+            verdicts.append((None, f"{algo.upper()} with {steps:,} steps missing"))
+        else:
+            figures = ", ".join(f"{rival.label} {curves.with_interval(rival.finals)}" for rival in rivals)
+            met = all(holds(own.finals, rival.finals) for rival in rivals)
+            verdicts.append((met, f"{figures} with {steps:,} steps"))
+    figures = "; ".join([f"IQM {curves.with_interval(own.finals)}", *(figures for _, figures in verdicts)])
+    if own.missing_seeds:
+        return None, f"seeds {', '.join(map(str, own.missing_seeds))} missing; {figures}"
     states = [state for state, _ in verdicts]
-    decided = False if False in states else None if None in states else True
-    return decided, "; ".join(figures)
+    return False if False in states else None if None in states else True, figures
 
 
 def bars(entrants: Sequence[Entrant]) -> str:
@@ -150,9 +129,16 @@ def bars(entrants: Sequence[Entrant]) -> str:
     for problem, bar in BARS.items():
         field = of_problem(problem, entrants)
         met, figures = judged(bar, field)
-        longest = max((entrant.timesteps for entrant in field if entrant.label == bar.label), default=None)
-        steps = bar.steps or longest
-        state = {True: "**met**", False: "not met", None: "missing"}[met]
-        rows.append((problem, bar.label, f"{steps:,}" if steps else "missing", bar.text, figures, state))
-    header = ("environment", "algorithm", "steps", "bar", "reached", "")
-    return table(header, rows).replace("|  |", "| |", 1)
+        own = ours(bar, field)
+        steps = bar.steps or (own and own.timesteps)
+        rows.append(
+            {
+                "environment": problem,
+                "algorithm": OURS,
+                "steps": f"{steps:,}" if steps else "missing",
+                "bar": bar.text,
+                "reached": figures,
+                "": {True: "**met**", False: "not met", None: "missing"}[met],
+            }
+        )
+    return table(rows).replace("|  |", "| |", 1)

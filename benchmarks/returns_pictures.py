@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from returns_bars import BARS
-from returns_rows import GROUPS, LABELS, Entrant, of_problem
+from returns_rows import GROUPS, Entrant, of_problem
 
 from gsac.experiments import curves
 from gsac.saving.files import atomic_write
 
-COLOURS = {
+COLOURS = {  # in the order of the legends
     OURS: "#d62728",
     "GSAC, defaults": "#ff9d3a",
     "GSAC, plain": "#c9a227",
@@ -61,15 +61,10 @@ class Picture:
         return f"returns_{self.name}.png"
 
     def shows(self, entrant: Entrant) -> bool:
-        if entrant.label == OURS:
-            return True
-        return entrant.label.startswith(VARIATION) == self.variations
+        return entrant.label == OURS or entrant.label.startswith(VARIATION) == self.variations
 
 
-PICTURES = (
-    *(Picture(group, (group,)) for group in GROUPS),
-    Picture("estimators", GROUPS, variations=True),
-)
+PICTURES = (*(Picture(group, (group,)) for group in GROUPS), Picture("estimators", GROUPS, variations=True))
 
 
 def panels(picture: Picture, entrants: Sequence[Entrant]) -> dict[str, list[Entrant]]:
@@ -87,9 +82,7 @@ def fingerprint(picture: Picture, entrants: Sequence[Entrant]) -> str:
     """Hashes everything that the picture shows. The hash is written into the file, so that tests see whether it is up to date."""
     shown = []
     for problem, field in panels(picture, entrants).items():
-        lines = [
-            (entrant.label, entrant.timesteps, *(array.tolist() for array in entrant.curve())) for entrant in field
-        ]
+        lines = [(own.label, own.timesteps, *(array.tolist() for array in own.curve())) for own in field]
         bar = BARS.get(problem)
         shown.append((problem, lines, bar and (bar.line, bar.steps)))
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
@@ -120,11 +113,11 @@ def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
         present = {entrant.label for field in shown.values() for entrant in field}
         handles = [
             Line2D([], [], color=colour[label], linewidth=_width(label) + 0.5, label=label)
-            for label in [*LABELS, *sorted(present - {*LABELS})]
+            for label in colour
             if label in present
         ]
         if any(problem in BARS and BARS[problem].line is not None for problem in shown):
-            handles.append(Line2D([], [], **BAR_STYLE, label="the bar and its budget"))
+            handles.append(Line2D([], [], **BAR_LINE, **BAR_POINT, label="the bar and its budget"))
         widest = 0.7 + 0.085 * max(len(str(handle.get_label())) for handle in handles)  # inches
         fitting = int(figure.get_figwidth() / widest)
         figure.legend(handles=handles, loc="outside lower center", ncols=max(1, min(fitting, 4)), frameon=False)
@@ -135,13 +128,8 @@ def draw(picture: Picture, entrants: Sequence[Entrant]) -> bytes:
         return curves.png(figure, about=fingerprint(picture, entrants))
 
 
-BAR_STYLE: dict[str, Any] = {
-    "color": "0.25",
-    "linestyle": (0, (5, 3)),
-    "linewidth": 1.3,
-    "marker": "D",
-    "markersize": 5,
-}
+BAR_LINE: dict[str, Any] = {"color": "0.25", "linestyle": (0, (5, 3)), "linewidth": 1.3}
+BAR_POINT: dict[str, Any] = {"marker": "D", "markersize": 5}
 
 
 def _panel(axes: Axes, problem: str, field: Sequence[Entrant], colour: dict[str, str]) -> None:
@@ -168,10 +156,9 @@ def _panel(axes: Axes, problem: str, field: Sequence[Entrant], colour: dict[str,
     bar = BARS.get(problem)
     if bar is not None and bar.line is not None:
         end = bar.steps or max(budgets)
-        axes.axhline(bar.line, zorder=1, **{name: BAR_STYLE[name] for name in ("color", "linestyle", "linewidth")})
+        axes.axhline(bar.line, zorder=1, **BAR_LINE)
         if end <= max(budgets):
-            point = {name: BAR_STYLE[name] for name in ("color", "marker", "markersize")}
-            axes.plot([end], [bar.line], clip_on=False, zorder=6, **point)
+            axes.plot([end], [bar.line], color=BAR_LINE["color"], clip_on=False, zorder=6, **BAR_POINT)
 
 
 def _width(label: str) -> float:

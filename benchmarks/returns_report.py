@@ -25,15 +25,6 @@ from studies import command_line, table
 
 from gsac.experiments import curves
 
-FIGURES = (
-    "steps",
-    "return at the end, by seed",
-    "median",
-    "IQM [95% interval]",
-    "IQM, stochastic",
-    "IQM on the way",
-    "CPU seconds, median",
-)
 COMPACT = (OURS, "GSAC, defaults", "SDSAC", "DQN", "QRDQN", "PPO", "REINFORCE", "SAC, continuous actions")
 """The columns of the README's table."""
 
@@ -53,8 +44,11 @@ def iqm(scores: np.ndarray) -> str:
     return f"{curves.interquartile_mean(scores):.4g}"
 
 
-def row(name: str, entrant: Entrant) -> tuple[str, ...]:
-    """The cells of a table's line. Planned seeds that did not run are marked as missing."""
+def row(name: str, entrant: Entrant, title: str = "algorithm") -> dict[str, str]:
+    """A table's line. Planned seeds that did not run are marked as missing.
+
+    :param title: the heading of the name's column
+    """
     planned = range(plan_of(entrant.problem).n_seeds)
     finals = dict(zip(entrant.seeds, entrant.finals, strict=True))
     seeds = sorted({*planned, *entrant.seeds})
@@ -62,23 +56,21 @@ def row(name: str, entrant: Entrant) -> tuple[str, ...]:
     if seeds != list(planned):
         each += f" ({numbers(seeds)})"
     training = statistics.median(run["cpu_seconds"] - run["evaluation_seconds"] for run in entrant.runs)
-    return (
-        name,
-        f"{entrant.timesteps:,}",
-        each,
-        f"{np.median(entrant.finals):.4g}",
-        curves.with_interval(entrant.finals),
-        iqm(entrant.figures("final", "stochastic")),
-        iqm(entrant.figures("area")),
-        f"{training:.0f}",
-    )
+    return {
+        title: name,
+        "steps": f"{entrant.timesteps:,}",
+        "return at the end, by seed": each,
+        "median": f"{np.median(entrant.finals):.4g}",
+        "IQM [95% interval]": curves.with_interval(entrant.finals),
+        "IQM, stochastic": iqm(entrant.figures("final", "stochastic")),
+        "IQM on the way": iqm(entrant.figures("area")),
+        "CPU seconds, median": f"{training:.0f}",
+    }
 
 
 def label_table(label: str, entrants: Sequence[Entrant]) -> str:
     """The table of one algorithm on every problem where it has run."""
-    shown = returns_rows.problems(entrant.problem for entrant in entrants)
-    runs = [entrant for problem in shown for entrant in of_problem(problem, entrants) if entrant.label == label]
-    return table(("environment", *FIGURES), (row(entrant.problem, entrant) for entrant in runs))
+    return table(row(entrant.problem, entrant, "environment") for entrant in entrants if entrant.label == label)
 
 
 def problem_table(problem: str, field: Sequence[Entrant]) -> str:
@@ -90,21 +82,18 @@ def problem_table(problem: str, field: Sequence[Entrant]) -> str:
         return f"### {problem}\n\nmissing"
     plan, present = plan_of(problem), {entrant.label for entrant in field}
     rows = [row(entrant.label, entrant) for entrant in field]
-    rows += [(label, *("missing" for _ in FIGURES)) for label in plan.planned if label not in present]
+    missing = dict.fromkeys(rows[0], "missing")
+    rows += [missing | {"algorithm": label} for label in plan.planned if label not in present]
     episodes = sorted({entrant.episodes for entrant in field})
+    settings = dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field)
     caption = (
         f"{numbers(range(plan.n_seeds)).capitalize()}; {' or '.join(map(str, episodes))} episodes an evaluation. "
-        f"Settings: {'; '.join(settings(field))}."
+        f"Settings: {'; '.join(settings)}."
     )
     seeds = " ".join(map(str, range(plan.n_seeds)))
     command = f"python benchmarks/returns.py --problems {shlex.quote(problem)} --seeds {seeds} --results again.jsonl"
-    parts = [f"### {problem}", table(("algorithm", *FIGURES), rows), caption, f"To replicate: `{command}`"]
+    parts = [f"### {problem}", table(rows), caption, f"To replicate: `{command}`"]
     return "\n\n".join(parts)
-
-
-def settings(field: Sequence[Entrant]) -> list[str]:
-    """Lists where each algorithm's settings are from."""
-    return list(dict.fromkeys(f"{entrant.label}: {entrant.runs[0]['settings_from']}" for entrant in field))
 
 
 def group(name: str, entrants: Sequence[Entrant]) -> str:
@@ -117,9 +106,8 @@ def group(name: str, entrants: Sequence[Entrant]) -> str:
 def picture_link(name: str, entrants: Sequence[Entrant]) -> list[str]:
     """The Markdown link to the picture of this name; nothing if the picture would be empty."""
     (picture,) = (picture for picture in returns_pictures.PICTURES if picture.name == name)
-    if not returns_pictures.panels(picture, entrants):
-        return []
-    return [f"![learning curves](../benchmarks/results/{picture.file})"]
+    shown = returns_pictures.panels(picture, entrants)
+    return [f"![learning curves](../benchmarks/results/{picture.file})"] if shown else []
 
 
 def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown: Sequence[str] | None = None) -> str:
@@ -135,9 +123,9 @@ def compact(entrants: Sequence[Entrant], columns: Sequence[str] = COMPACT, shown
         bar = BARS.get(problem)
         ours = filter(None, (chosen(label, bar.steps if bar else None, field) for label in (OURS, "GSAC, defaults")))
         steps = next((entrant.timesteps for entrant in ours), None)
-        cells = (cell(problem, label, steps, field) for label in columns)
-        rows.append((problem, f"{steps:,}" if steps else "missing", *cells))
-    return table(("environment", "steps", *columns), rows)
+        cells = {label: cell(problem, label, steps, field) for label in columns}
+        rows.append({"environment": problem, "steps": f"{steps:,}" if steps else "missing"} | cells)
+    return table(rows)
 
 
 def cell(problem: str, label: str, steps: int | None, field: Sequence[Entrant]) -> str:

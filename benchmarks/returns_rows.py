@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import studies
 from arena import ENTRANTS, PROBLEMS, Entry, Problem, todays
-from studies import changes, reported
+from studies import changes, groups, reported
 
 from gsac.algorithms.arguments import upgraded as upgraded_arguments
 from gsac.experiments.run_file import RunFile
@@ -182,20 +182,15 @@ def entrants(lines: Iterable[Line]) -> list[Entrant]:
     :raises ValueError: a seed that stands there twice, or seeds of one entrant that ran with different settings or were
         evaluated at different steps
     """
-    found: dict[tuple[str, str, int], list[Line]] = {}
-    for line in reported(lines):
-        key = (line["problem"], named(line["label"], line.get("variation", "")), line["timesteps"])
-        found.setdefault(key, []).append(line)
-    for (problem, label, timesteps), runs in found.items():
+    found = []
+    lines = [line | {"label": named(line["label"], line.get("variation", ""))} for line in reported(lines)]
+    for runs in groups(lines, lambda line: [line["problem"], line["label"], line["timesteps"]]):
+        problem, label, timesteps = (runs[0][name] for name in ("problem", "label", "timesteps"))
         _check(f"{label} on {problem} with {timesteps:,} steps", runs)
-    labels = [*LABELS, *dict.fromkeys(label for _, label, _ in found if label not in LABELS)]
-    order = problems(problem for problem, _, _ in found)
-    return [
-        Entrant(problem, label, runs[0]["algo"], timesteps, tuple(sorted(runs, key=lambda run: run["seed"])))
-        for (problem, label, timesteps), runs in sorted(
-            found.items(), key=lambda item: (order.index(item[0][0]), labels.index(item[0][1]), item[0][2])
-        )
-    ]
+        found.append(Entrant(problem, label, runs[0]["algo"], timesteps, tuple(runs)))
+    labels = list(dict.fromkeys([*LABELS, *(entrant.label for entrant in found)]))
+    order = problems(entrant.problem for entrant in found)
+    return sorted(found, key=lambda own: (order.index(own.problem), labels.index(own.label), own.timesteps))
 
 
 def _check(name: str, runs: Sequence[Line]) -> None:

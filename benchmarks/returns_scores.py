@@ -15,11 +15,13 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import pandas as pd
 import studies
 from arena import PROBLEMS
 from returns_rows import Entrant, plan_of
 
 from gsac.experiments import curves
+from gsac.experiments.curves import interquartile_mean
 from gsac.experiments.environments import reward_threshold
 
 RANDOM = studies.RESULTS / "random_returns.json"
@@ -30,14 +32,14 @@ def random_returns(env_id: str, episodes: int) -> list[float]:
     """Plays whole episodes of uniformly random actions, seeded from 0 up. Returns the returns."""
     env = gymnasium.make(env_id)
     env.action_space.seed(0)
-    returns = []
+    returns = [0.0] * episodes
     for seed in range(episodes):
         env.reset(seed=seed)
-        total, over = 0.0, False
+        over = False
         while not over:
             _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
-            total, over = total + float(reward), terminated or truncated
-        returns.append(total)
+            returns[seed] += float(reward)
+            over = terminated or truncated
     env.close()
     return returns
 
@@ -78,36 +80,25 @@ def scores(entrants: Sequence[Entrant], problems: dict[str, dict[str, float]]) -
     stands for the others and for all.
     """
     planned = {label for problem in problems for label in plan_of(problem).planned}
+    present = dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems)
     rows = []
-    for label in dict.fromkeys(entrant.label for entrant in entrants if entrant.problem in problems):
-        if label not in planned:
-            continue
+    for label in filter(planned.__contains__, present):
         longest = {entrant.problem: entrant for entrant in entrants if entrant.label == label}  # they come by budget
-        cells = [label]
+        row, by_seed = {"algorithm": label}, {}
         for problem, anchor in problems.items():
             entrant = longest.get(problem)
             if entrant is None:
-                cells.append("missing" if label in plan_of(problem).planned else "-")
+                row[problem] = "missing" if label in plan_of(problem).planned else "-"
             else:
-                score = curves.interquartile_mean(normalized(entrant.finals, anchor))
-                cells.append(f"{score:.2f} ({entrant.timesteps:,})")
-        every = [longest.get(problem) for problem in problems]
-        rows.append([*cells, *(("-", "-") if "-" in cells else over_all(every, list(problems.values())))])
-    return studies.table(["algorithm", *problems, "all [95% interval]", "seeds"], rows) if rows else "missing"
-
-
-def over_all(entrants: Sequence[Entrant | None], anchors: Sequence[dict[str, float]]) -> tuple[str, str]:
-    """The interquartile mean over problems and seeds with its interval, and the seeds, as text."""
-    present = [entrant for entrant in entrants if entrant is not None]
-    seeds = sorted(set.intersection(*(set(entrant.seeds) for entrant in present))) if present else []
-    if len(present) < len(entrants) or not seeds:
-        return "missing", "missing"
-    scores = np.stack(
-        [
-            normalized(entrant.finals[np.isin(entrant.seeds, seeds)], anchor)
-            for entrant, anchor in zip(present, anchors, strict=True)
-        ],
-        axis=1,
-    )
-    low, high = curves.interval_over_tasks(scores)
-    return f"{curves.interquartile_mean(scores.ravel()):.2f} [{low:.2f}, {high:.2f}]", ", ".join(map(str, seeds))
+                by_seed[problem] = pd.Series(normalized(entrant.finals, anchor), index=entrant.seeds)
+                row[problem] = f"{interquartile_mean(by_seed[problem].to_numpy()):.2f} ({entrant.timesteps:,})"
+        common = pd.DataFrame(by_seed).dropna()
+        if len(by_seed) < len(problems) or common.empty:
+            over_all = seeds = "-" if "-" in row.values() else "missing"
+        else:
+            found = common.to_numpy()
+            low, high = curves.interval_over_tasks(found)
+            over_all = f"{interquartile_mean(found.ravel()):.2f} [{low:.2f}, {high:.2f}]"
+            seeds = ", ".join(map(str, common.index))
+        rows.append(row | {"all [95% interval]": over_all, "seeds": seeds})
+    return studies.table(rows)

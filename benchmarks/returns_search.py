@@ -20,9 +20,6 @@ from studies import FIRST_TUNING_SEED, RESULTS, command_line, groups, table
 from gsac.experiments.runner import Line
 
 SWEEPS, SEARCH = RESULTS / "defaults.jsonl", RESULTS / "returns_search.jsonl"
-HEADER = (
-    *("problem", "steps", "settings", "seeds", "return at the end, by seed", "episodes", "on the way", "CPU seconds"),
-)
 
 
 def settings(line: Line) -> str:
@@ -36,30 +33,29 @@ def trials(paths: Iterable[Path] = (SWEEPS, SEARCH), first_seed: int = FIRST_TUN
     return [line for path in paths for line in read(path) if line["seed"] >= first_seed]
 
 
-def key(line: Line) -> list[object]:
-    return [line["problem"], line["timesteps"], settings(line), line["commit"]]
-
-
 def tried(lines: Iterable[Line] | None = None) -> str:
     """The table, with a line for each problem, budget, setting and commit."""
-    found = groups(trials() if lines is None else lines, key)
-    return table(HEADER, (row(group) for group in sorted(found, key=lambda group: group[0]["problem"])))
+    found = groups(
+        trials() if lines is None else lines,
+        lambda line: [line["problem"], line["timesteps"], settings(line), line["commit"]],
+    )
+    return table(row(group) for group in sorted(found, key=lambda group: group[0]["problem"]))
 
 
-def row(group: list[Line]) -> tuple[str, ...]:
+def row(group: list[Line]) -> dict[str, str]:
     """The cells of one setting. CPU seconds are without those of the evaluations, as far as the run measured them."""
     episodes = {line.get("episodes", len(line["curve"][-1]["deterministic"])) for line in group}
     seconds = (line["cpu_seconds"] - line.get("evaluation_seconds", 0.0) for line in group)
-    return (
-        group[0]["problem"],
-        f"{group[0]['timesteps']:,}",
-        settings(group[0]).replace("|", "\\|"),
-        ", ".join(str(line["seed"]) for line in group),
-        ", ".join(f"{line['final']['deterministic']:.4g}" for line in group),
-        " or ".join(map(str, sorted(episodes))),
-        f"{statistics.fmean(line['area']['deterministic'] for line in group):.4g}",
-        f"{statistics.median(seconds):.0f}",
-    )
+    return {
+        "problem": group[0]["problem"],
+        "steps": f"{group[0]['timesteps']:,}",
+        "settings": settings(group[0]).replace("|", "\\|"),
+        "seeds": ", ".join(str(line["seed"]) for line in group),
+        "return at the end, by seed": ", ".join(f"{line['final']['deterministic']:.4g}" for line in group),
+        "episodes": " or ".join(map(str, sorted(episodes))),
+        "on the way": f"{statistics.fmean(line['area']['deterministic'] for line in group):.4g}",
+        "CPU seconds": f"{statistics.median(seconds):.0f}",
+    }
 
 
 def main() -> None:

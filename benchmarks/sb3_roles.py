@@ -18,6 +18,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import sys
@@ -171,21 +172,18 @@ def role_of(item: Any) -> str | None:
     values = list(item.callspec.params.values()) if hasattr(item, "callspec") else []
     tables = [value for value in vars(item.module).values() if isinstance(value, dict)]
     for table in tables:  # such as {"sac": (SAC, "Pendulum-v1")}
-        values += [part for value in values if isinstance(value, str) for part in as_tuple(table.get(value))]
+        for found in [table.get(value) for value in values if isinstance(value, str)]:
+            values += found if isinstance(found, tuple) else [found]
     algorithms = [value.__name__ for value in values if is_algorithm(value)]
     if algorithms:
         return next((name for name in algorithms if name in ROLES), None)
-    functions = [item.function]
-    for definitions in item._fixtureinfo.name2fixturedefs.values():
-        functions += [
-            definition.func for definition in definitions if definition.func.__module__ == item.module.__name__
-        ]
+    fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+    functions = [
+        item.function,
+        *(fixture.func for fixture in fixtures if fixture.func.__module__ == item.module.__name__),
+    ]
     named = {name for function in functions for name in names_in(function.__code__)}
     return next((name for name in ROLES if name in named), None)
-
-
-def as_tuple(value: Any) -> tuple[Any, ...]:
-    return value if isinstance(value, tuple) else (value,)
 
 
 def is_algorithm(value: Any) -> bool:

@@ -12,7 +12,6 @@ fails, also if a reason there fits no case. Cases that SB3 skips without a GPU c
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -75,11 +74,9 @@ def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
     """Runs one file of tests. Returns the outcome of each case."""
     found = folder / "cases.json"
     found.unlink(missing_ok=True)
+    paths = [str(folder / "packages"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(
-            [str(folder / "packages"), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
-        ),
+        "PYTHONPATH": os.pathsep.join(paths),
         "SB3_ROLES_RESULT": str(found),
         "SB3_ROLES_PACKAGE": file.parent.name,
     }
@@ -88,7 +85,7 @@ def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
     finished = subprocess.run(
         [sys.executable, "-m", "pytest", *options, f"--rootdir={folder}", str(file)],
         cwd=folder,
-        env=environment,
+        env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -99,49 +96,38 @@ def run(file: Path, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = studies.command_line(__doc__)
     parser.add_argument("--sdist", type=Path, action="append", help="a source distribution that is already here")
     parser.add_argument("--only", default="", help="files whose name starts so; writes no result")
     arguments = parser.parse_args()
 
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
         packages = [unpack(sdist, folder) for sdist in arguments.sdist or download(folder)]
         files = [file for package in packages for file in sorted((folder / package).glob("test_*.py"))]
         cases: dict[str, dict[str, str]] = {}
+        by_file: dict[str, dict[str, int]] = {}
         print(line("file", {name: name for name in COUNTED}))
         for file in files:
             if file.stem.startswith(arguments.only):
                 ran = run(file, folder)
                 cases |= ran
                 if ran:
-                    print(line(f"{file.parent.name}/{file.name}", counts(ran.values())), flush=True)
+                    name = f"{file.parent.name}/{file.name}"
+                    by_file[name] = counts(ran.values())
+                    print(line(name, by_file[name]), flush=True)
                 for case, found in ran.items():
                     if found["outcome"] not in ("passed", "not applicable"):
                         print(f"\n{found['outcome'].upper()} {case}\n{found['reason']}\n", flush=True)
     total = counts(cases.values())
     print(line("all", total))
     whole = not arguments.only and set(packages) == set(SDISTS)
-    unused = (
-        [pattern for pattern in NOT_APPLICABLE if not any(matches(pattern, case) for case in cases)] if whole else []
-    )
+    unused = [pattern for pattern in NOT_APPLICABLE if whole and not any(matches(pattern, case) for case in cases)]
     for pattern in unused:
         print(f"\nNO SUCH CASE {pattern}")
     if whole:
-        result = {
-            "tests": list(SDISTS.values()),
-            "counts": total,
-            "files": {file: counts(found) for file, found in by_file(cases).items()},
-        }
-        studies.write(RESULTS, result)
+        studies.write(RESULTS, {"tests": list(SDISTS.values()), "counts": total, "files": by_file})
     return 1 if total["failed"] or unused else 0
-
-
-def by_file(cases: dict[str, dict[str, str]]) -> dict[str, list[dict[str, str]]]:
-    files: dict[str, list[dict[str, str]]] = {}
-    for case, found in cases.items():
-        files.setdefault(case.split("::")[0], []).append(found)
-    return files
 
 
 def counts(found: Iterable[dict[str, str]]) -> dict[str, int]:

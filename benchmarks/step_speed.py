@@ -11,7 +11,6 @@ machine's ceilings, measured in the same run. Times on one CPU thread are CPU ti
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,28 +32,23 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
-from studies import PLAIN, RESULTS, command_line, table
+from studies import PLAIN, RESULTS, command_line, pivot, table
 
 from gsac import GSAC
 
 WIDTHS, BATCHES, N_ENVS = (64, 256), (64, 256, 1024), (1, 8, 64)
-ROUNDS, SECONDS_A_TURN = 9, 0.25
+TURNS = {"rounds": 9, "seconds_a_turn": 0.25}
 UPDATES_PROFILED = 50
 EPISODE = 500
 FILLED = 2000
 """Transitions in the replay buffer before updates are timed."""
 
 
-class Cart(CartPoleEnv):
-    """CartPole without termination, so that episodes are equally long for every policy."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.x_threshold = self.theta_threshold_radians = float("inf")
-
-
 def cart() -> gymnasium.Env:
-    return gymnasium.wrappers.TimeLimit(Cart(), EPISODE)
+    """CartPole without termination, so that episodes are equally long for every policy."""
+    env = CartPoleEnv()
+    env.x_threshold = env.theta_threshold_radians = float("inf")
+    return gymnasium.wrappers.TimeLimit(env, EPISODE)
 
 
 def continuous_cart() -> gymnasium.Env:
@@ -93,22 +87,14 @@ MODES = {"cpu": ("compile",), "cuda": ("compile", "cudagraph")}
 """GSAC's ways of running an update beside "eager", by the kind of the device."""
 
 
-def built(contender: Contender, env: VecEnv, width: int, device: str, **arguments: Any) -> OffPolicyAlgorithm:
+def built(contender: Contender, env: VecEnv, width: int, **arguments: Any) -> OffPolicyAlgorithm:
     """Builds the algorithm with two hidden layers of this width and otherwise its defaults; GSAC with ``PLAIN``."""
+    arguments |= {"buffer_size": 100_000, "seed": 0, "policy_kwargs": {"net_arch": [width, width]}}
     if contender.algorithm is GSAC:
         arguments = PLAIN | arguments
     if contender.mode:
         arguments["acceleration"] = contender.mode
-    net_arch = [width] * 2
-    model = contender.algorithm(
-        "MlpPolicy",
-        env,
-        policy_kwargs=copy.deepcopy({"net_arch": net_arch}),
-        buffer_size=100_000,
-        seed=0,
-        device=device,
-        **arguments,
-    )
+    model = contender.algorithm("MlpPolicy", env, **arguments)
     model.set_logger(configure(None, []))
     return model
 
@@ -116,14 +102,15 @@ def built(contender: Contender, env: VecEnv, width: int, device: str, **argument
 def ready_to_update(contender: Contender, width: int, batch: int, device: str) -> OffPolicyAlgorithm:
     """Builds a model and fills its replay buffer by random actions."""
     env = make_vec_env(contender.env, 1, seed=0)
-    return built(contender, env, width, device, batch_size=batch, learning_starts=FILLED).learn(FILLED)
+    return built(contender, env, width, device=device, batch_size=batch, learning_starts=FILLED).learn(FILLED)
 
 
 def ready_to_collect(contender: Contender, n_envs: int, width: int, device: str) -> OffPolicyAlgorithm:
     """Builds a model whose policy chooses every action and which never updates. It collects one step at a time."""
-    exploration = {"exploration_initial_eps": 0.05} if contender.algorithm is DQN else {}
-    env = make_vec_env(contender.env, n_envs, seed=0)
-    return built(contender, env, width, device, learning_starts=0, train_freq=1, gradient_steps=0, **exploration)
+    arguments: dict[str, Any] = {"device": device, "learning_starts": 0, "train_freq": 1, "gradient_steps": 0}
+    if contender.algorithm is DQN:
+        arguments["exploration_initial_eps"] = 0.05
+    return built(contender, make_vec_env(contender.env, n_envs, seed=0), width, **arguments)
 
 
 def collect(model: OffPolicyAlgorithm, env_steps: int) -> None:
@@ -144,10 +131,13 @@ def updates(
     width: int,
     batch: int,
     ceiling: dict[str, float],
-    rounds: int,
-    seconds_a_turn: float,
+    **turns: float,
 ) -> list[dict[str, Any]]:
-    """Times the updates of each contender. On the CPU, PyTorch must be set to this number of threads."""
+    """Times the updates of each contender. On the CPU, PyTorch must be set to this number of threads.
+
+    :param ceiling: the machine's limits
+    :param turns: the number of ``rounds`` and ``seconds_a_turn``
+    """
     torch.compiler.reset()  # a mode that compiles would otherwise run into the limit of compiled versions
     now, wall = timing.clock(device, threads), timing.clock(device)
     plain = [replace(contender, mode="eager") for contender in (GSAC_ONE, GSAC_SEVERAL)] + list(PEERS)
@@ -155,27 +145,23 @@ def updates(
     tasks, facts = {}, {}
     for contender in field:
         memory = device_memory(device)
-        model = ready_to_update(contender, width, batch, device)
-        tasks[contender] = partial(model.train, batch_size=batch)
-        first = timing.elapsed(tasks[contender], 1, wall)
-        facts[contender] = {"first_call_seconds": float(f"{first:.3g}")}
+        tasks[contender] = partial(ready_to_update(contender, width, batch, device).train, batch_size=batch)
+        facts[contender] = {"first_call_seconds": float(f"{timing.elapsed(tasks[contender], 1, wall):.3g}")}
         if device != "cpu":
             facts[contender]["device_megabytes"] = round((torch.cuda.max_memory_allocated(device) - memory) / 1e6, 1)
-    seconds = timing.in_turn(tasks, now, rounds, seconds_a_turn)
+    seconds = timing.in_turn(tasks, now, **turns)
     work = {contender.name: timing.work_of(partial(tasks[contender], 1)) for contender in plain}
     rows = []
     for contender in field:
         asked, times = work[contender.name], seconds[contender]
         milliseconds = timing.spread(times, 1000)
+        bounds = {"products": asked.flops / ceiling["gflops"], "traffic": asked.bytes / ceiling["gigabytes"]}
         row = {
             **{"contender": str(contender), "width": width, "batch": batch, "threads": threads},
             **{"milliseconds": milliseconds, "times_sb3_sac": timing.ratios(times, seconds[SB3_SAC])},
             **{"megaflops": round(asked.flops / 1e6, 3), "megabytes": round(asked.bytes / 1e6, 3)},
             **{"operations": asked.operations, **facts[contender]},
-            "ceiling_milliseconds": {
-                "products": float(f"{asked.flops / ceiling['gflops'] / 1e6:.3g}"),
-                "traffic": float(f"{asked.bytes / ceiling['gigabytes'] / 1e6:.3g}"),
-            },
+            "ceiling_milliseconds": {name: float(f"{bound / 1e6:.3g}") for name, bound in bounds.items()},
         }
         if device != "cpu":
             busy = timing.busy_seconds(partial(tasks[contender], UPDATES_PROFILED), device) / UPDATES_PROFILED
@@ -194,7 +180,7 @@ def device_memory(device: str) -> int:
     return torch.cuda.memory_allocated(device)
 
 
-def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn: float) -> list[dict[str, Any]]:
+def collection(device: str, width: int, n_envs: int, **turns: float) -> list[dict[str, Any]]:
     """Times an environment step with each algorithm, and without any; GSAC in its default mode."""
     now = timing.clock(device, 1)
     field = [GSAC_ONE, GSAC_SEVERAL, *PEERS]
@@ -207,26 +193,22 @@ def collection(device: str, width: int, n_envs: int, rounds: int, seconds_a_turn
         actions = [[env.action_space.sample() for _ in range(n_envs)] for _ in range(100)]
         tasks[contender, "alone"] = partial(step_alone, env, actions)
     in_rounds = {key: lambda n, task=task: task(n * n_envs) for key, task in tasks.items()}
-    seconds = timing.in_turn(in_rounds, now, rounds, seconds_a_turn)
+    seconds = timing.in_turn(in_rounds, now, **turns)
     rows = []
     for contender in field:
         times, alone = seconds[contender], seconds[contender, "alone"]
-        rows.append(
-            {
-                **{"contender": str(contender), "width": width, "n_envs": n_envs},
-                "microseconds": timing.spread(times, 1e6 / n_envs),
-                "env_alone_microseconds": timing.spread(alone, 1e6 / n_envs),
-                "times_sb3_sac": timing.ratios(times, seconds[SB3_SAC]),
-            }
-        )
-        print(f"{contender}: width {width}, {n_envs} envs: {rows[-1]['microseconds']}", flush=True)
+        row = {"contender": str(contender), "width": width, "n_envs": n_envs}
+        row["microseconds"] = timing.spread(times, 1e6 / n_envs)
+        row["env_alone_microseconds"] = timing.spread(alone, 1e6 / n_envs)
+        rows.append(row | {"times_sb3_sac": timing.ratios(times, seconds[SB3_SAC])})
+        print(f"{contender}: width {width}, {n_envs} envs: {row['microseconds']}", flush=True)
     return rows
 
 
 def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
     """Measures everything. Returns the content of the result file."""
     widths, batches, n_envs = ((64,), (64,), (1, 4)) if quick else (WIDTHS, BATCHES, N_ENVS)
-    rounds, seconds_a_turn = (2, 0.01) if quick else (ROUNDS, SECONDS_A_TURN)
+    turns = {"rounds": 2, "seconds_a_turn": 0.01} if quick else TURNS
     default_threads = torch.get_num_threads()
     result: dict[str, Any] = {"machine": timing.machine(device), "ceilings": [], "updates": [], "collection": []}
     for threads in sorted({1, default_threads}) if device == "cpu" else [default_threads]:
@@ -238,75 +220,57 @@ def measure(device: str, modes: Sequence[str], quick: bool) -> dict[str, Any]:
         result["ceilings"].append({"threads": threads, **ceiling})
         for width in widths:
             for batch in batches:
-                result["updates"] += updates(device, modes, threads, width, batch, ceiling, rounds, seconds_a_turn)
+                result["updates"] += updates(device, modes, threads, width, batch, ceiling, **turns)
     torch.set_num_threads(1 if device == "cpu" else default_threads)
     for width in widths:
         for n in n_envs:
-            result["collection"] += collection(device, width, n, rounds, seconds_a_turn)
+            result["collection"] += collection(device, width, n, **turns)
     torch.set_num_threads(default_threads)
-    settings = {"buffer_size": 100_000, "rounds": rounds, "seconds_a_turn": seconds_a_turn, "quick": quick}
-    return result | {"settings": settings}
+    return result | {"settings": {"buffer_size": 100_000, **turns, "quick": quick}}
 
 
 def update_table(result: dict[str, Any], threads: int) -> str:
     """The table of updates a second, and how many times faster than SB3's SAC that is."""
-    rows = [row for row in result["updates"] if row["threads"] == threads]
-    found = {(row["contender"], row["width"], row["batch"]): row for row in rows}
-    cases = list(dict.fromkeys((row["width"], row["batch"]) for row in rows))
 
-    def cell(row: dict[str, Any]) -> str:
-        return f"{1000 / row['milliseconds']['median']:,.0f} ({row['times_sb3_sac']['median']:.2f}x)"
+    def cell(row: dict[str, Any]) -> tuple[str, str, str]:
+        speed, times = 1000 / row["milliseconds"]["median"], row["times_sb3_sac"]["median"]
+        return row["contender"], f"width {row['width']}, batch {row['batch']}", f"{speed:,.0f} ({times:.2f}x)"
 
-    return table(
-        ("updates a second (of SB3's SAC)", *(f"width {width}, batch {batch}" for width, batch in cases)),
-        (
-            (name, *(cell(found[(name, *case)]) for case in cases if (name, *case) in found))
-            for name in dict.fromkeys(row["contender"] for row in rows)
-        ),
-    )
+    rows = (row for row in result["updates"] if row["threads"] == threads)
+    return pivot("updates a second (of SB3's SAC)", map(cell, rows))
 
 
 def ceiling_table(result: dict[str, Any], threads: int, batch: int = 256) -> str:
     """The table of an update's operations, the times that the machine's limits allow for them, and the measured time."""
     (ceiling,) = [ceiling for ceiling in result["ceilings"] if ceiling["threads"] == threads]
-    on_gpu = "busy_share" in result["updates"][0]
     rows = []
     for row in result["updates"]:
         if row["threads"] == threads and row["batch"] == batch:
-            bound = row["ceiling_milliseconds"]
-            milliseconds = (bound["products"], bound["traffic"], row["milliseconds"]["median"])
-            rows.append(
-                (
-                    *(row["contender"], row["width"], row["operations"]),
-                    *(f"{row[name]:.1f}" for name in ("megaflops", "megabytes")),
-                    *(f"{value:.2f}" for value in milliseconds),
-                    *((f"{row['busy_share']:.0%}", f"{row['device_megabytes']:.0f}") if on_gpu else ()),
-                )
-            )
-    times = (f"ms at {ceiling['gflops']:,.0f} GFLOP/s", f"ms at {ceiling['gigabytes']:,.1f} GB/s", "ms measured")
-    first = (f"update, batch {batch}", "width", "operations", "MFLOP", "MB moved")
-    return table((*first, *times, *(("GPU busy", "MB of the GPU") if on_gpu else ())), rows)
+            line = {
+                f"update, batch {batch}": row["contender"],
+                "width": row["width"],
+                "operations": row["operations"],
+                "MFLOP": f"{row['megaflops']:.1f}",
+                "MB moved": f"{row['megabytes']:.1f}",
+                f"ms at {ceiling['gflops']:,.0f} GFLOP/s": f"{row['ceiling_milliseconds']['products']:.2f}",
+                f"ms at {ceiling['gigabytes']:,.1f} GB/s": f"{row['ceiling_milliseconds']['traffic']:.2f}",
+                "ms measured": f"{row['milliseconds']['median']:.2f}",
+            }
+            if "busy_share" in row:
+                line |= {"GPU busy": f"{row['busy_share']:.0%}", "MB of the GPU": f"{row['device_megabytes']:.0f}"}
+            rows.append(line)
+    return table(rows)
 
 
 def collection_table(result: dict[str, Any], _: int = 1, width: int = 64) -> str:
     """The table of steps a second, and of the microseconds that the algorithm adds to the environment's."""
-    rows = [row for row in result["collection"] if row["width"] == width]
 
-    def cell(row: dict[str, Any]) -> str:
-        taken, alone = row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
-        return f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
+    def cell(row: dict[str, Any]) -> tuple[str, str, str]:
+        n, taken, alone = row["n_envs"], row["microseconds"]["median"], row["env_alone_microseconds"]["median"]
+        return row["contender"], f"{n} environment{'s' * (n > 1)}", f"{1e6 / taken:,.0f} ({taken - alone:.0f})"
 
-    sizes = dict.fromkeys(row["n_envs"] for row in rows)
-    return table(
-        (
-            "env steps a second (microseconds a step added to the environment's)",
-            *(f"{n} environment{'s' * (n > 1)}" for n in sizes),
-        ),
-        (
-            (name, *(cell(row) for row in rows if row["contender"] == name))
-            for name in dict.fromkeys(row["contender"] for row in rows)
-        ),
-    )
+    rows = (row for row in result["collection"] if row["width"] == width)
+    return pivot("env steps a second (microseconds a step added to the environment's)", map(cell, rows))
 
 
 def on_each_machine(table: Callable[[dict[str, Any], int], str], all_threads: bool = True) -> str:

@@ -82,12 +82,21 @@ def varied(arguments: Mapping[str, Any], variation: Mapping[str, Any]) -> dict[s
     return changed | {"policy_kwargs": policy} if policy else changed
 
 
-def table(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """Formats a Markdown table, without a final line break."""
-    header = list(header)
-    lines = (f"| {' | '.join(map(str, cells))} |" for cells in (header, *rows))
-    first, *others = lines
-    return "\n".join([first, f"{'|---' * len(header)}|", *others])
+def table(rows: Iterable[Mapping[str, object]]) -> str:
+    """Formats a Markdown table with a column for each key, without a final line break; "missing" if there are no rows."""
+    rows = list(rows)
+    header = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [header, *([row.get(name, "") for name in header] for row in rows)]
+    first, *lines = (f"| {' | '.join(map(str, line))} |" for line in cells)
+    return "\n".join([first, f"{'|---' * len(header)}|", *lines]) if rows else "missing"
+
+
+def pivot(title: str, cells: Iterable[tuple[str, str, str]]) -> str:
+    """Formats a Markdown table of cells, each given by its row, its column and its text; ``title`` heads the rows."""
+    rows: dict[str, dict[str, str]] = {}
+    for row, column, text in cells:
+        rows.setdefault(row, {title: row})[column] = text
+    return table(rows.values())
 
 
 def write(path: Path, result: dict[str, Any]) -> None:

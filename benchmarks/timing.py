@@ -58,6 +58,16 @@ def in_turn(
     return seconds
 
 
+def repeated(task: Callable[[], Any]) -> Callable[[int], None]:
+    """Makes a task for :func:`in_turn` of a function that does its work once."""
+
+    def repeat(repetitions: int) -> None:
+        for _ in range(repetitions):
+            task()
+
+    return repeat
+
+
 def elapsed(task: Callable[[int], Any], repetitions: int, now: Callable[[], float]) -> float:
     """The seconds of one call."""
     start = now()
@@ -114,7 +124,7 @@ def file_name(device: str) -> str:
 
 def best_seconds(task: Callable[[], Any], device: str, rounds: int = 5) -> float:
     """The least wall time of a call, over some rounds after a first one."""
-    return min(in_turn({"": lambda _: task()}, clock(device), rounds, seconds_a_turn=0.0)[""])
+    return min(in_turn({"": repeated(task)}, clock(device), rounds, seconds_a_turn=0.0)[""])
 
 
 def matmul_gflops(device: str, sizes: Iterable[int] | None = None) -> float:

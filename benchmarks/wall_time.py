@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from measures import Job, Measure
 from returns_rows import read
 from stable_baselines3.common.callbacks import BaseCallback
@@ -56,11 +57,11 @@ class UntilSolved(BaseCallback):
         self.first_seed = EVALUATION_SEEDS + seed * 100_000
         self.launched, self.budget, self.every = launched, budget, every
         self.evaluations: list[tuple[int, float]] = []
-        self.evaluating = self.learning = self.start_up = (0.0, 0.0)
+        self.evaluating = np.zeros(2)
         self.solved = False
 
     def _on_training_start(self) -> None:
-        self.start_up = time.time() - self.launched, time.process_time()
+        self.start_up = np.array([time.time() - self.launched, time.process_time()])
         self.start = now()
 
     def _on_step(self) -> bool:
@@ -69,21 +70,20 @@ class UntilSolved(BaseCallback):
             self.env.seed(self.first_seed + EPISODES * len(self.evaluations))
             returns, _ = evaluate_policy(self.model, self.env, EPISODES, return_episode_rewards=True)
             self.evaluations.append((self.num_timesteps, statistics.fmean(returns)))
-            wall, cpu = since(start)
-            self.evaluating = self.evaluating[0] + wall, self.evaluating[1] + cpu
+            self.evaluating += now() - start
             self.solved = self.evaluations[-1][1] >= SOLVED
         return not self.solved and self.num_timesteps < self.budget
 
     def _on_training_end(self) -> None:
-        self.learning = since(self.start)
+        self.training = now() - self.start - self.evaluating
 
     def line(self) -> Line:
         return {
             "solved": self.solved,
             "steps": self.num_timesteps,
-            "training": seconds(*(a - b for a, b in zip(self.learning, self.evaluating, strict=True))),
-            "evaluating": seconds(*self.evaluating),
-            "start_up": seconds(*self.start_up),
+            "training": seconds(self.training),
+            "evaluating": seconds(self.evaluating),
+            "start_up": seconds(self.start_up),
             "evaluations": self.evaluations,
         }
 
@@ -93,18 +93,13 @@ def until_solved(job: Job) -> UntilSolved:
     return UntilSolved(job.trial.seed, job.launched)
 
 
-def now() -> tuple[float, float]:
-    """Wall time and CPU time of this process, in seconds."""
-    return time.perf_counter(), time.process_time()
+def now() -> np.ndarray:
+    """Wall time and CPU time of this process, in seconds. [2]"""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
-def since(start: tuple[float, float]) -> tuple[float, float]:
-    wall, cpu = now()
-    return wall - start[0], cpu - start[1]
-
-
-def seconds(wall: float, cpu: float) -> dict[str, float]:
-    return {"seconds": round(wall, 2), "cpu_seconds": round(cpu, 2)}
+def seconds(times: np.ndarray) -> dict[str, float]:
+    return dict(zip(("seconds", "cpu_seconds"), times.round(2).tolist(), strict=True))
 
 
 def summary(line: Line) -> str:
@@ -119,20 +114,20 @@ def markdown(lines: Sequence[Line]) -> str:
     for group in sorted(found, key=lambda group: median(group, "training")):
         steps = statistics.median(line["steps"] if line["solved"] else math.inf for line in group)
         each = ", ".join(f"{line['training']['seconds']:.1f}" if line["solved"] else "never" for line in group)
+        training = shown(median(group, "training"))
         rows.append(
-            (
-                group[0]["algo"],
-                "tuned" if group[0]["variation"] else group[0]["settings_from"],
-                f"{sum(line['solved'] for line in group)} of {len(group)}",
-                shown(steps, ",.0f"),
-                f"{shown(median(group, 'training'))} ({each})",
-                shown(median(group, "training", kind="cpu_seconds")),
-                shown(median(group, "training", "evaluating")),
-                shown(median(group, "training", "start_up")),
-            )
+            {
+                "algorithm": group[0]["algo"],
+                "settings": "tuned" if group[0]["variation"] else group[0]["settings_from"],
+                "seeds solved": f"{sum(line['solved'] for line in group)} of {len(group)}",
+                "steps, median": shown(steps, ",.0f"),
+                "seconds of training, median (each seed)": f"{training} ({each})",
+                "CPU seconds, median": shown(median(group, "training", kind="cpu_seconds")),
+                "with evaluations": shown(median(group, "training", "evaluating")),
+                "with start-up": shown(median(group, "training", "start_up")),
+            }
         )
-    header = ("algorithm", "settings", "seeds solved", "steps, median", "seconds of training, median (each seed)")
-    return table((*header, "CPU seconds, median", "with evaluations", "with start-up"), rows)
+    return table(rows)
 
 
 def median(group: list[Line], *parts: str, kind: str = "seconds") -> float:
@@ -144,7 +139,12 @@ def shown(value: float, form: str = ".1f") -> str:
 
 
 MEASURE = Measure(
-    RESULTS / "wall_time.jsonl", until_solved, summary, PLANNED, seeds=(0, 1, 2, 3, 4), one_at_a_time=True
+    RESULTS / "wall_time.jsonl",
+    until_solved,
+    summary,
+    PLANNED,
+    seeds=(0, 1, 2, 3, 4),
+    one_at_a_time=True,
 )
 
 if __name__ == "__main__":

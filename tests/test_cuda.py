@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 import torch._inductor.config
+from environments import Allowed
 from gymnasium import spaces
-from problems import Allowed, Match
+from problems import Match
 
 from gsac import ESTIMATORS, GSAC, DeviceReplayBuffer, PrioritizedReplayBuffer
 from gsac.learning.acceleration import WARM_UPS, Captured

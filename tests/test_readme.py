@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import readme
+from environments import Allowed
 from gymnasium import spaces
 from markdown_it import MarkdownIt
-from problems import Allowed
 from stable_baselines3.common.logger import KVWriter, Logger
 from test_architecture import ROOMS
 

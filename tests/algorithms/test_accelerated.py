@@ -13,9 +13,9 @@ import tape
 import torch
 import torch._functorch.config
 import torch._inductor.config
-from environments import DictObservations, Images, Pixel
+from environments import Allowed, DictObservations, Images, Pixel
 from gymnasium import spaces
-from problems import Allowed, Match
+from problems import Match
 from stable_baselines3 import HerReplayBuffer
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.envs import BitFlippingEnv

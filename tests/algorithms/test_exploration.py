@@ -4,8 +4,8 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from environments import Allowed
 from gymnasium import spaces
-from problems import Allowed
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv

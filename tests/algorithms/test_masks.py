@@ -4,9 +4,9 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
-from environments import DictObservations
+from environments import Allowed, DictObservations
 from gymnasium import spaces
-from problems import Allowed, Match
+from problems import Match
 from sb3_contrib.common.maskable.callbacks import MaskableEvalCallback
 from sb3_contrib.common.maskable.evaluation import evaluate_policy as maskable_evaluate_policy
 from stable_baselines3 import HerReplayBuffer
