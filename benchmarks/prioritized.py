@@ -96,15 +96,19 @@ def cliffwalk(n: int, settings: Settings, seed: int) -> int | None:
     gamma = 1 - 1 / n
     right = np.arange(n) % 2
     buffer = make(2 ** (n + 1) - 2, spaces.Discrete(n + 1), spaces.Discrete(2), settings)
+    walks = set()
     for actions in product((0, 1), repeat=n):
-        for state, action in enumerate(actions):
-            good = action == right[state]
-            goal = good and state == n - 1
-            done = goal or not good
-            add = (np.array([state]), np.array([state + 1]), np.array([[action]]))
-            buffer.add(*add, np.array([float(goal)]), np.array([done]), [{}])
-            if done:
-                break
+        wrong = next((i for i in range(n) if actions[i] != right[i]), n - 1)
+        walks.add(actions[: wrong + 1])
+    counts = {walk: 2 ** (n - len(walk)) for walk in walks}  # a walk that ends early is that of many sequences
+    for walk, count in counts.items():
+        for _ in range(count):
+            for state, action in enumerate(walk):
+                good = action == right[state]
+                goal = good and state == n - 1
+                done = goal or not good
+                add = (np.array([state]), np.array([state + 1]), np.array([[action]]))
+                buffer.add(*add, np.array([float(goal)]), np.array([done]), [{}])
     q, true = rng.normal(0, 0.1, (n + 1, 2)), np.zeros((n + 1, 2))
     true[np.arange(n), right] = gamma ** np.arange(n - 1, -1, -1.0)
     for update in range(1, MOST_UPDATES + 1):
