@@ -114,7 +114,9 @@ def check_arguments(algorithm: Any) -> None:
     :raises TypeError: not a number, not a whole one, or no truth value
     :raises ValueError: out of range, or not one of the choices
     """
-    for name in parameters(type(algorithm)):
+    # Of this package's class: a subclass may have a constructor of its own, which passes other arguments on.
+    kind = next(base for base in type(algorithm).__mro__ if base.__module__.startswith("gsac."))
+    for name in parameters(kind):
         argument, value = described(name), getattr(algorithm, name, None)
         if argument.range is not None and value not in argument.besides:
             check_number(name, value, *argument.range)
@@ -122,6 +124,10 @@ def check_arguments(algorithm: Any) -> None:
             check_choice(name, value, argument.choices)
         if argument.truth:
             check_truth(name, value)
+
+
+OLD_TARGET_ARGUMENTS = ("deterministic_target", "entropy_in_target")
+"""The arguments of version 0.1.0 that ``target`` has replaced."""
 
 
 def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +139,8 @@ def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
     {'gamma': 0.9, 'target': 'soft'}
     """
     today = dict(arguments)
-    if "deterministic_target" in today or "entropy_in_target" in today:
-        mode, soft = today.pop("deterministic_target", False), today.pop("entropy_in_target", False)
+    if any(name in today for name in OLD_TARGET_ARGUMENTS):
+        mode, soft = (today.pop(name, False) for name in OLD_TARGET_ARGUMENTS)
         today["target"] = "soft" if soft else "mode" if mode else "mean"
     return today
 

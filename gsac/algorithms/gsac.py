@@ -6,6 +6,7 @@ import io
 import math
 import pathlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -22,7 +23,7 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms import masking
-from gsac.algorithms.arguments import check_train_freq, upgraded
+from gsac.algorithms.arguments import OLD_TARGET_ARGUMENTS, check_train_freq, upgraded
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
@@ -257,7 +258,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         objective = Objective(estimator, self.target, self.q_aggregation, self.bound_targets, self.max_grad_norm)
 
         self.guard = ExperienceGuard(self.observation_space)
-        self.explorer = Explorer(self.action_space, self.noise_duration)
+        self.explorer = Explorer(self.action_space)
+        self.explorer.noise, self.explorer.ended = vars(self).pop("_noise_and_ends", (None, None))
         self.coefficient = EntropyCoefficient(ent_coef(1.0), learned, self.lr_schedule(1), self.device)
         self.learner = Learner(self.policy, self.coefficient, objective)
         self.updates = Updates(self.learner, self.memory, self.acceleration, self.device)
@@ -268,8 +270,10 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     def _upgrade_attributes(self) -> None:
         """Renames attributes that a file of version 0.1.0 has set."""
         mine = vars(self)
-        if "deterministic_target" in mine:
-            mine |= upgraded({name: mine.pop(name) for name in ("deterministic_target", "entropy_in_target")})
+        if "_noise" in mine:
+            self._noise_and_ends = mine.pop("_noise"), mine.pop("_ended", None)
+        old = {name: mine.pop(name) for name in OLD_TARGET_ARGUMENTS if name in mine}
+        mine |= upgraded({name: value for name, value in old.items() if value is not None})
         if "_chosen_buffer_class" in mine:
             self._automatic_buffer_class = mine.pop("_chosen_buffer_class")
             if self._automatic_buffer_class is self.replay_buffer_class:
@@ -305,8 +309,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
     def _setup_memory(self, codec: ActionCodec) -> bool:
         """Makes the replay buffer, unless there is one. Returns whether its class takes ``n_steps`` from this model."""
-        automatic = self.replay_buffer_class is self._automatic_buffer_class
-        buffer = self.memory.buffer if "memory" in vars(self) else None
+        automatic = self.replay_buffer_class in (None, self._automatic_buffer_class)
+        # A file may hold a buffer: in the memory, or in version 0.1.0 as an attribute.
+        buffer = self.memory.buffer if "memory" in vars(self) else vars(self).pop("replay_buffer", None)
         self.memory = ReplayMemory(codec, self.observation_space)
         request = BufferRequest(
             kind=None if automatic else self.replay_buffer_class,
@@ -472,7 +477,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
                 epsilon = self._value_at(self._epsilon_schedule)
                 self.logger.record("rollout/epsilon", epsilon)
             assert self._last_obs is not None
-            actions = self.explorer.act(self.policy, self._last_obs, n_envs, self._last_masks, epsilon)
+            actions = self.explorer.act(
+                self.policy, self._last_obs, n_envs, self.noise_duration, self._last_masks, epsilon
+            )
         return actions, actions
 
     def _store_transition(
@@ -535,12 +542,36 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
 
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Writes the model to a zip file as :meth:`gsac.algorithms.base.Algorithm.save` does.
+
+        :param include: what is left out otherwise, such as ``["replay_buffer"]``
+        """
+        # SB3 writes attributes of the model; these two stand in objects that it holds.
+        self._noise_and_ends = self.explorer.noise, self.explorer.ended
+        include = None if include is None else {"memory" if name == "replay_buffer" else name for name in include}
+        super().save(path, exclude, include)
+        del self._noise_and_ends
+
     @classmethod
     def load(cls: type[SelfGSAC], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> SelfGSAC:
         """Loads a file as :meth:`gsac.algorithms.base.Algorithm.load` does.
 
         :raises ValueError: also if ``ent_coef`` is given and learned where that of the file is not, or the other way round
+        :raises TypeError: an argument of version 0.1.0 that ``target`` has replaced
         """
+        old = [name for name in OLD_TARGET_ARGUMENTS if name in kwargs]
+        if old:
+            raise TypeError(
+                f"{cls.__name__} has no argument {old[0]!r} any more: pass target='mode', 'mean' or 'soft'."
+            )
+        if "target" in kwargs:
+            kwargs |= dict.fromkeys(OLD_TARGET_ARGUMENTS)  # a file of version 0.1.0 has them, and they would count
         if "ent_coef" in kwargs:
             learned, _ = parse_ent_coef(kwargs["ent_coef"])
             _, parameters, _ = load_from_zip_file(cls._checked(path), device="cpu", load_data=False)

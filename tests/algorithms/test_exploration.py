@@ -155,26 +155,26 @@ def certain(action_space, probs):
 
 def test_an_explorer_needs_no_algorithm():
     space = spaces.Discrete(3, start=5)
-    explorer, policy = Explorer(space, noise_duration=1e9), certain(space, [0.2, 0.3, 0.5])
+    explorer, policy = Explorer(space), certain(space, [0.2, 0.3, 0.5])
     observation = np.zeros((4, 2), np.float32)
-    first = explorer.act(policy, observation, 4)
-    assert all((explorer.act(policy, observation, 4) == first).all() for _ in range(20))
+    first = explorer.act(policy, observation, 4, noise_duration=1e9)
+    assert all((explorer.act(policy, observation, 4, noise_duration=1e9) == first).all() for _ in range(20))
     noise = explorer.noise
     explorer.observe(np.array([True, False, False, False]))
-    explorer.act(policy, observation, 4)
+    explorer.act(policy, observation, 4, noise_duration=1e9)
     assert (explorer.noise != noise).any(1).tolist() == [True, False, False, False]
     explorer.restart()
-    explorer.act(policy, observation, 4)
+    explorer.act(policy, observation, 4, noise_duration=1e9)
     assert (explorer.noise != noise).any(1).all()
 
 
 def test_an_explorers_uniform_actions_obey_masks():
     space = spaces.MultiDiscrete([2, 3])
-    explorer = Explorer(space, noise_duration=1)
+    explorer = Explorer(space)
     masks = np.tile([True, False, True, True, False], (3000, 1))
     drawn = explorer.uniform(3000, masks)
     assert set(drawn[:, 0]) == {0}
     assert np.bincount(drawn[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)
     policy = certain(space, [0.5, 0.5, 0.01, 0.01, 0.98])
-    acted = explorer.act(policy, np.zeros((3000, 2), np.float32), 3000, masks, epsilon=1.0)
+    acted = explorer.act(policy, np.zeros((3000, 2), np.float32), 3000, masks=masks, epsilon=1.0)
     assert np.bincount(acted[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)
