@@ -19,7 +19,7 @@ from gsac.experiments import presets
 from gsac.learning.learner import TARGETS
 
 hyperparams: dict[str, dict[str, Any]] = presets.read()
-"""What the zoo builds GSAC with: the file of :mod:`gsac.experiments.presets`. The name is the zoo's."""
+"""The settings that the zoo builds GSAC with: the file of :mod:`gsac.experiments.presets`. The name is the zoo's."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 
@@ -27,7 +27,7 @@ COMMANDS = ("train", "enjoy")
 
 
 def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments from what a trial of the tuner chose."""
+    """Converts the hyperparameters of a trial to the constructor's arguments."""
     arguments = dict(sampled_params)
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["batch_size"] = 2 ** arguments.pop("batch_size_pow")
@@ -37,7 +37,7 @@ def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """One point of the search.
+    """Draws the hyperparameters of one trial of the tuner.
 
     :param trial: of Optuna
     :param n_actions: not used, as the zoo knows it for ``Box`` actions only
@@ -64,7 +64,7 @@ def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args:
 
 
 def register() -> None:
-    """Makes the zoo know ``--algo gsac``.
+    """Registers GSAC with the zoo, as ``--algo gsac``.
 
     :raises ImportError: the zoo is not installed
     """

@@ -1,4 +1,4 @@
-"""How actions are chosen in training: samples of the policy whose noise lasts, and now and then a uniform action."""
+"""Chooses actions in training: samples of the policy, whose noise is kept for several steps, and some uniform actions."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Explorer:
     """
 
     noise: torch.Tensor | None
-    """Of the last actions [n_envs, D]; None before the first, and always with a duration of 1."""
+    """The Gumbel noise of the last actions [n_envs, D]; None before the first, and always with a duration of 1."""
     ended: np.ndarray | None
-    """Where the last step ended an episode, bool [n_envs]; None before the first step."""
+    """Whether the last step ended the episode of each environment, bool [n_envs]; None before the first step."""
 
     def __init__(self, action_space: spaces.Space[Any]) -> None:
         self.action_space = action_space
@@ -41,7 +41,7 @@ class Explorer:
         self.noise, self.ended = None, None
 
     def restart(self) -> None:
-        """Forgets the noise, since new episodes begin."""
+        """Drops the noise; call it when all environments start new episodes."""
         self.noise = None
 
     def observe(self, dones: np.ndarray) -> None:

@@ -29,7 +29,7 @@ from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
 from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
 from gsac.checks import is_above_0, is_probability
-from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
+from gsac.estimators import Estimator, enumerates_actions, extract_schedules, resolve_estimator
 from gsac.learning.coefficient import EntropyCoefficient
 from gsac.learning.learner import Learner, Objective
 from gsac.learning.updates import Updates
@@ -37,7 +37,7 @@ from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
 from gsac.replay.batch import Batch
-from gsac.replay.masks import all_valid
+from gsac.replay.masks import all_allowed
 from gsac.replay.memory import ReplayMemory
 from gsac.replay.prioritized import PrioritizedReplayBuffer
 from gsac.replay.request import BufferRequest
@@ -149,13 +149,13 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     updates: Updates
     """Runs the learner on batches of the memory."""
     guard: ExperienceGuard
-    """Checks what the environments give."""
+    """Checks rewards and observations."""
 
     _automatic_buffer_class: type[ReplayBuffer] | None = None
-    """The replay buffer's class if we picked it."""
+    """The class of the replay buffer if we picked it; None if the user did."""
     _use_masking: bool | None = None
     _last_masks: np.ndarray | None = None
-    """Of the observations in which the next actions are chosen, bool [n_envs, D]; None if masks are not stored."""
+    """The masks of the current observations, bool [n_envs, D]; None if masks are not stored."""
     _updates_checked = 0
 
     def __init__(
@@ -252,8 +252,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
 
         linear = self.critic.q_net.linear
-        estimator, self._estimator_schedules = scheduled(resolve_estimator(self.estimator, linear), self.device)
-        if enumerates(estimator):
+        estimator, self._estimator_schedules = extract_schedules(resolve_estimator(self.estimator, linear), self.device)
+        if enumerates_actions(estimator):
             codec.groups.joint_actions(self.device)  # refuses too many
         objective = Objective(estimator, self.target, self.q_aggregation, self.bound_targets, self.max_grad_norm)
 
@@ -265,7 +265,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.updates = Updates(self.learner, self.memory, self.acceleration, self.device)
         # The names under which SB3 and its users look for them, and under which they stand in files.
         self.log_ent_coef, self.ent_coef_optimizer = self.coefficient.log_value, self.coefficient.optimizer
-        self.ent_coef_tensor = self.coefficient.set_value
+        self.ent_coef_tensor = self.coefficient.scheduled_value
 
     def _upgrade_attributes(self) -> None:
         """Renames attributes that a file of version 0.1.0 has set."""
@@ -357,15 +357,15 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.updates.prepare(self.gamma, self._vec_normalize_env)
 
         for _ in range(gradient_steps):
-            self._follow_schedules()
+            self._set_scheduled_values()
             self._n_updates += 1
             self.updates.run(batch_size, track_targets=self._n_updates % self.target_update_interval == 0)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.check_losses(every=1 if self.device.type == "cpu" else UPDATES_BETWEEN_CHECKS)
 
-    def _follow_schedules(self) -> None:
-        """Sets everything that changes over time to its value for the next update."""
+    def _set_scheduled_values(self) -> None:
+        """Sets temperature, entropy coefficient and other scheduled values for the next update."""
         temperature = self._value_at(self._temperature_schedule)
         if not is_above_0(temperature):
             raise ValueError(
@@ -376,8 +376,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.logger.record("train/temperature", temperature)
         if self._target_entropy_schedule is not None:
             self.coefficient.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
-        if self._ent_coef_schedule is not None and self.coefficient.set_value is not None:
-            self.coefficient.set_value.fill_(self._value_at(self._ent_coef_schedule))
+        if self._ent_coef_schedule is not None and self.coefficient.scheduled_value is not None:
+            self.coefficient.scheduled_value.fill_(self._value_at(self._ent_coef_schedule))
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -387,8 +387,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             self.logger.record("train/beta", self.replay_buffer.beta)
 
     def check_losses(self, every: int = 1) -> None:
-        """Checks that all losses since the last log are finite, if so many updates were made since the last check.
+        """Raises an error if a loss was NaN or infinite since the last log.
 
+        :param every: does nothing if fewer updates than this were made since the last check
         :raises ValueError: a loss became NaN or infinite, and so did the weights
         """
         if self._n_updates - self._updates_checked < every:
@@ -507,7 +508,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         """The masks of the current states, bool [n_envs, D]; all True where masks are ignored or there are none."""
         assert self.env is not None
         if not self._wants_masks():
-            return all_valid(self.n_envs, self.memory.codec.groups.flat_size)
+            return all_allowed(self.n_envs, self.memory.codec.groups.flat_size)
         return masking.current_masks(self.env, self.memory.codec, self.num_timesteps)
 
     def _empty_buffer_with_masks(self) -> ReplayBuffer:
@@ -574,7 +575,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             kwargs |= dict.fromkeys(OLD_TARGET_ARGUMENTS)  # a file of version 0.1.0 has them, and they would count
         if "ent_coef" in kwargs:
             learned, _ = parse_ent_coef(kwargs["ent_coef"])
-            _, parameters, _ = load_from_zip_file(cls._checked(path), device="cpu", load_data=False)
+            _, parameters, _ = load_from_zip_file(cls._open_checked(path), device="cpu", load_data=False)
             was_learned = "ent_coef_optimizer" in parameters
             if learned != was_learned:
                 was, is_ = ("learned" if each else "not learned" for each in (was_learned, learned))

@@ -110,7 +110,7 @@ def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequen
         for name, content in zip(MEMBERS, contents, strict=True):
             members.writestr(name, content)
     with atomic_write(path) as file:
-        file.write(archive.sealed(whole.getvalue()))
+        file.write(archive.add_digest(whole.getvalue()))
     return reason
 
 
@@ -165,7 +165,7 @@ def resume(
 
 def _read(path: Path) -> dict[str, bytes]:
     """:raises ValueError: not a whole checkpoint; nothing in it has been run"""
-    whole = archive.checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
+    whole = archive.open_checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
     with zipfile.ZipFile(whole) as members:
         return {name: members.read(name) for name in MEMBERS}
 

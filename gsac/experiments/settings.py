@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 from gsac.algorithms.arguments import described, parameters
 from gsac.algorithms.base import Algorithm
 from gsac.experiments.environments import make_envs, policy_for
-from gsac.networks.small_cnn import fitting_extractor
+from gsac.networks.small_cnn import choose_extractor
 from gsac.schedules import parse_schedule
 
 SCHEDULED = ("learning_rate", "clip_range")
@@ -57,7 +57,7 @@ def make_model(algorithm: type[BaseAlgorithm], settings: Settings, env_id: str, 
     env = algorithm._wrap_env(env)  # images channels first, as the policies see them
     arguments = settings.arguments
     if not issubclass(algorithm, Algorithm):
-        arguments = with_fitting_extractor(sb3_arguments(arguments), env.observation_space)
+        arguments = with_readable_extractor(sb3_arguments(arguments), env.observation_space)
     return algorithm(policy_for(env.observation_space), env, seed=seed, device="cpu", **arguments)
 
 
@@ -73,12 +73,12 @@ def sb3_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def with_fitting_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
+def with_readable_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
     """The arguments, and for images that SB3 refuses as too small an extractor that reads them, unless one is given.
 
     :param space: of the observations, images channels first
     """
-    extractor = fitting_extractor(NatureCNN, space)
+    extractor = choose_extractor(NatureCNN, space)
     if extractor is NatureCNN:
         return arguments
     policy_kwargs = {"features_extractor_class": extractor} | (arguments.get("policy_kwargs") or {})

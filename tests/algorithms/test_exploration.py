@@ -62,7 +62,7 @@ def actions_of(model, steps):
 
 
 @pytest.mark.parametrize("duration", [1, 4.0, 16])
-def test_actions_are_the_policys_draws_and_change_as_often_as_the_noise(duration):
+def test_actions_follow_the_policy_and_change_as_often_as_the_noise(duration):
     steps = 32_000
     actions = actions_of(acting(duration, n_envs=8, length=10**9, steps=steps), steps)
     independent = steps / (2 * duration - 1)  # of a chain that forgets with probability 1 / duration
@@ -127,7 +127,7 @@ def test_an_action_that_the_policy_has_given_up_comes_back_with_epsilon(duration
     "space", [spaces.Discrete(7, start=-2), spaces.MultiDiscrete([4, 3], start=[1, -1]), spaces.MultiBinary(5)], ids=str
 )
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_masks_hold_for_all_of_it(space, n_envs):
+def test_masks_are_obeyed_by_warm_up_policy_and_epsilon(space, n_envs):
     env = DummyVecEnv([lambda: Monitor(Allowed(space, 2))] * n_envs)
     settings = ACTS_ONLY | {"epsilon": 0.5, "learning_starts": 30}
     model = GSAC("MlpPolicy", env, noise_duration=20, **settings).learn(150)
