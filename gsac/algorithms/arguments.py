@@ -80,12 +80,12 @@ ARGUMENTS: dict[str, Argument] = {
 """By name, for every algorithm that has it; an argument that is missing here is ``Argument()``."""
 
 
-def described(name: str) -> Argument:
+def table_entry(name: str) -> Argument:
     """The table's entry of an argument, or one with the defaults."""
     return ARGUMENTS.get(name, Argument())
 
 
-def parameters(kind: type) -> dict[str, inspect.Parameter]:
+def constructor_parameters(kind: type) -> dict[str, inspect.Parameter]:
     """The constructor's arguments by name, with those of the base class if it passes ``**kwargs`` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
@@ -98,14 +98,14 @@ def parameters(kind: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
+def argument_names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
     """The names of the constructor's arguments whose entries in the table fulfil a condition.
 
     >>> from gsac import REINFORCE
-    >>> names(REINFORCE, lambda argument: argument.choices != ())
+    >>> argument_names(REINFORCE, lambda argument: argument.choices != ())
     ['baseline']
     """
-    return [name for name in parameters(kind) if which(described(name))]
+    return [name for name in constructor_parameters(kind) if which(table_entry(name))]
 
 
 def check_arguments(algorithm: Any) -> None:
@@ -116,8 +116,8 @@ def check_arguments(algorithm: Any) -> None:
     """
     # Of this package's class: a subclass may have a constructor of its own, which passes other arguments on.
     kind = next(base for base in type(algorithm).__mro__ if base.__module__.startswith("gsac."))
-    for name in parameters(kind):
-        argument, value = described(name), getattr(algorithm, name, None)
+    for name in constructor_parameters(kind):
+        argument, value = table_entry(name), getattr(algorithm, name, None)
         if argument.range is not None and value not in argument.besides:
             check_number(name, value, *argument.range)
         if argument.choices:

@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
-from gsac.algorithms.arguments import check_arguments, names, parameters, upgraded
+from gsac.algorithms.arguments import argument_names, check_arguments, constructor_parameters, upgraded
 from gsac.checks import is_at_least_0
 from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
@@ -170,8 +170,8 @@ class Algorithm(BaseAlgorithm):
         """
         read = weights.read_weights(path)
         read = replace(read, arguments=upgraded(read.arguments))
-        saved = names(cls, lambda argument: argument.saved)
-        complete = weights.merge_arguments(read, cls, parameters(cls), saved, arguments)
+        saved = argument_names(cls, lambda argument: argument.saved)
+        complete = weights.merge_arguments(read, cls, constructor_parameters(cls), saved, arguments)
         if env is None:
             model = cls(env=None, device=device, _init_setup_model=False, **complete)  # type: ignore[call-arg]
             model.observation_space, model.action_space = read.observation_space, read.action_space
@@ -192,7 +192,7 @@ class Algorithm(BaseAlgorithm):
 
     def _constructor_arguments(self) -> dict[str, Any]:
         """The constructor's arguments that :meth:`save_weights` writes, by name."""
-        saved = names(type(self), lambda argument: argument.saved)
+        saved = argument_names(type(self), lambda argument: argument.saved)
         return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in saved}
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import tyro
 
-from gsac.algorithms.arguments import Argument, described, parameters
+from gsac.algorithms.arguments import Argument, constructor_parameters, table_entry
 from gsac.envs.wrappers import EXAMPLE
 from gsac.experiments.models import ALGORITHMS
 
@@ -84,8 +84,8 @@ def train_command(algo: str, defaults: Mapping[str, Any] | None = None) -> type:
     if algo == "gsac":
         own.append(("checkpoint_every", _flag(int, CHECKPOINTS), field(default=10_000)))
     hints = get_type_hints(algorithm.__init__)
-    for name, parameter in parameters(algorithm).items():
-        argument = described(name)
+    for name, parameter in constructor_parameters(algorithm).items():
+        argument = table_entry(name)
         kind = _flag_type(argument, hints.get(name, Any))
         if argument.flag and kind is not None:
             names = f" The names are {', '.join(argument.names)}." if argument.names else ""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn, Union
 
 import tyro
 
-from gsac.algorithms.arguments import names
+from gsac.algorithms.arguments import argument_names
 from gsac.cli.flags import JSON, train_command
 from gsac.experiments import compare, models
 from gsac.experiments.environments import reward_threshold
@@ -141,7 +141,7 @@ def run_train(command: Any) -> None:
     if checkpoint_every < 0:
         fail(f"--checkpoint-every {checkpoint_every} is out of range: pass 1 or more, or 0 for no checkpoints.")
     settings = preset(command.env) if command.preset else None
-    accepted = names(models.ALGORITHMS[command.algo], lambda argument: argument.flag)
+    accepted = argument_names(models.ALGORITHMS[command.algo], lambda argument: argument.flag)
     config = RunConfig(
         algo=command.algo,
         env=command.env,

@@ -10,7 +10,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
 
-from gsac.algorithms.arguments import described, parameters
+from gsac.algorithms.arguments import constructor_parameters, table_entry
 from gsac.algorithms.base import Algorithm
 from gsac.experiments.environments import make_envs, policy_for
 from gsac.networks.small_cnn import choose_extractor
@@ -40,7 +40,9 @@ class Settings:
 
 def with_defaults(algorithm: type[BaseAlgorithm], arguments: dict[str, Any]) -> dict[str, Any]:
     """The constructor's arguments that change what is learned: those given, and the defaults of the others."""
-    return {name: p.default for name, p in parameters(algorithm).items() if described(name).setting} | arguments
+    return {
+        name: p.default for name, p in constructor_parameters(algorithm).items() if table_entry(name).setting
+    } | arguments
 
 
 def make_model(algorithm: type[BaseAlgorithm], settings: Settings, env_id: str, seed: int) -> BaseAlgorithm:
