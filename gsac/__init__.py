@@ -15,7 +15,7 @@ from gsac.schedules import Constant, Cosine, Exponential, Linear, Piecewise
 
 moved.install()
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ESTIMATORS",

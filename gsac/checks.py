@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any
 
+AT_LEAST_0 = "a whole number of at least 0"
 AT_LEAST_1 = "a whole number of at least 1"
 
 

@@ -1,11 +1,11 @@
-"""GSAC in RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo): train, enjoy and tune it as its own algorithms.
+"""Trains, plays and tunes GSAC in RL Baselines3 Zoo (https://github.com/DLR-RM/rl-baselines3-zoo).
 
     python -m gsac.zoo train --algo gsac --env CartPole-v1
     python -m gsac.zoo enjoy --algo gsac --env CartPole-v1 --no-render
     python -m gsac.zoo train --algo gsac --env CartPole-v1 -optimize --n-trials 50
 
-Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are those of :mod:`gsac.experiments.presets`, as
-:data:`hyperparams` of this module, which the zoo reads as it reads its own; elsewhere name it ``-conf gsac.zoo``.
+Needs ``pip install "gsac[zoo]"``. All flags are the zoo's. Without ``-conf``, the settings are :data:`hyperparams` of this module:
+the presets. A program of the zoo that is not started from here takes them with ``-conf gsac.zoo``.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gsac.algorithms.gsac import GSAC
+from gsac.checks import check_choice
 from gsac.experiments import presets
 from gsac.learning.learner import TARGETS
 
 hyperparams: dict[str, dict[str, Any]] = presets.read()
-"""The settings that the zoo builds GSAC with: the file of :mod:`gsac.experiments.presets`. The name is the zoo's."""
+"""The constructor's arguments by environment, from the file of :mod:`gsac.experiments.presets`. The zoo looks for this name."""
 
 NET_ARCHS = {"small": [64, 64], "medium": [128, 128], "big": [256, 256]}
 
@@ -27,7 +28,7 @@ COMMANDS = ("train", "enjoy")
 
 
 def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
-    """Converts the hyperparameters of a trial to the constructor's arguments."""
+    """Converts the values that the tuner sampled to arguments of the constructor."""
     arguments = dict(sampled_params)
     arguments["gamma"] = 1 - arguments.pop("one_minus_gamma")
     arguments["batch_size"] = 2 ** arguments.pop("batch_size_pow")
@@ -37,12 +38,12 @@ def convert_gsac_params(sampled_params: dict[str, Any]) -> dict[str, Any]:
 
 
 def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-    """Draws the hyperparameters of one trial of the tuner.
+    """Samples the constructor's arguments for one trial of the tuner.
 
-    :param trial: of Optuna
-    :param n_actions: not used, as the zoo knows it for ``Box`` actions only
-    :param n_envs: not used
-    :param additional_args: of the zoo: whether hindsight replay is on, and its settings
+    :param trial: the trial of Optuna
+    :param n_actions: unused: the zoo counts the actions of ``Box`` spaces only
+    :param n_envs: unused
+    :param additional_args: from the zoo: whether hindsight replay is on, and its settings
     """
     from rl_zoo3.hyperparams_opt import sample_her_params
 
@@ -64,7 +65,7 @@ def sample_gsac_params(trial: Any, n_actions: int, n_envs: int, additional_args:
 
 
 def register() -> None:
-    """Registers GSAC with the zoo, as ``--algo gsac``.
+    """Adds GSAC, and the space that its tuner searches, to the zoo as ``--algo gsac``.
 
     :raises ImportError: the zoo is not installed
     """
@@ -79,15 +80,12 @@ def register() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the zoo's ``train`` or ``enjoy``."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] not in COMMANDS:
-        came = repr(arguments[0]) if arguments else "nothing"
-        raise SystemExit(f"gsac.zoo: {came} is not a command: write python -m gsac.zoo train, or enjoy.")
-    command, *flags = arguments
+    """Registers GSAC in the zoo, and runs the zoo's ``train`` or ``enjoy``."""
+    command, *flags = list(sys.argv[1:] if argv is None else argv) or [""]
     try:
+        check_choice("command", command, COMMANDS)
         register()
-    except ImportError as error:
+    except (ValueError, ImportError) as error:
         raise SystemExit(f"gsac.zoo: {error}") from None
     from rl_zoo3.enjoy import enjoy
     from rl_zoo3.train import train

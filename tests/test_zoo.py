@@ -33,7 +33,7 @@ def trained(tmp_path_factory):
     return folder
 
 
-def test_training_leaves_model_settings_and_evaluations(trained):
+def test_training_writes_model_settings_and_evaluations(trained):
     folder = trained / "logs" / "gsac" / "CartPole-v1_1"
     model = GSAC.load(folder / "CartPole-v1.zip", device="cpu")
     assert (model.num_timesteps, model.batch_size, model.learning_starts) == (400, 16, 50)
@@ -42,8 +42,8 @@ def test_training_leaves_model_settings_and_evaluations(trained):
     assert np.load(folder / "evaluations.npz")["timesteps"].tolist() == [200, 400]
 
 
-def test_its_models_can_be_watched(trained):
-    # More steps than the longest episode has: the zoo says nothing before the first has ended.
+def test_enjoy_plays_a_trained_model(trained):
+    # More steps than the longest episode has: the zoo prints the mean reward only when an episode has ended.
     result = run(
         "enjoy", "--algo", "gsac", "--env", "CartPole-v1", "-f", "logs", "-n", "510", "--no-render", cwd=trained
     )
@@ -51,7 +51,7 @@ def test_its_models_can_be_watched(trained):
     assert "Mean reward" in result.stdout
 
 
-def test_the_tuner_samples_builds_and_trains(tmp_path):
+def test_the_tuner_runs_trials(tmp_path):
     arguments = (
         "--n-trials",
         "2",
@@ -71,8 +71,8 @@ def test_the_tuner_samples_builds_and_trains(tmp_path):
     assert "Best trial" in result.stdout
 
 
-def test_a_trial_becomes_arguments_that_the_constructor_takes():
-    chosen = {
+def test_the_values_of_a_trial_become_arguments_of_the_constructor():
+    sampled = {
         "one_minus_gamma": 0.01,
         "learning_rate": 5e-4,
         "batch_size_pow": 6,
@@ -83,15 +83,23 @@ def test_a_trial_becomes_arguments_that_the_constructor_takes():
         "net_arch": "big",
         "n_steps": 3,
     }
-    arguments = zoo.sample_gsac_params(FixedTrial(chosen), 0, 1, {"using_her_replay_buffer": False})
-    assert arguments == zoo.convert_gsac_params(chosen)
+    arguments = zoo.sample_gsac_params(FixedTrial(sampled), 0, 1, {"using_her_replay_buffer": False})
+    assert arguments == zoo.convert_gsac_params(sampled)
     model = GSAC("MlpPolicy", "CartPole-v1", buffer_size=1000, device="cpu", **arguments)
     assert (model.gamma, model.batch_size, model.n_steps, model.policy.net_arch) == (0.99, 64, 3, [256, 256])
     assert model._target_entropy_schedule(1.0) == 0.5
     assert model.target == "soft"
 
 
-def test_another_command_is_answered_with_the_known_ones(tmp_path):
-    result = run("trian", cwd=tmp_path)
-    assert result.returncode == 1
-    assert result.stderr.strip() == "gsac.zoo: 'trian' is not a command: write python -m gsac.zoo train, or enjoy."
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["trian"], "command='trian' is unknown. Did you mean 'train'? Pass one of 'train', 'enjoy'."),
+        ([], "command='' is unknown. Pass one of 'train', 'enjoy'."),
+    ],
+    ids=" ".join,
+)
+def test_an_unknown_command_is_refused(arguments, error):
+    with pytest.raises(SystemExit) as stop:
+        zoo.main(arguments)
+    assert stop.value.code == f"gsac.zoo: {error}"

@@ -183,7 +183,7 @@ def test_a_process_that_ends_early_leaves_whole_lines_and_no_children(how, tmp_p
     assert RunFile(out).read() == []
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert "the same command goes on from there" in error
+        assert "to resume: the same command" in error
         assert error.count("\n") == 1
 
 
@@ -238,15 +238,15 @@ def test_what_does_not_fit_the_actions_is_left_out_before_anything_trains(severa
         (["CartPole-v1", "--algos", "gsac,dqm"], "algos='dqm' is unknown. Did you mean 'dqn'?"),
         (["CartPole-v1", "--estimators", "expected,gumbel_softmx"], "Did you mean 'gumbel_softmax'?"),
         (["CartPole-v1", "--algos", "dqn", "--estimators", "expected"], "not among the --algos"),
-        (["CartPole-v1", "--seeds", "0"], "--seeds 0"),
-        (["CartPole-v1", "--jobs", "0"], "--jobs 0"),
-        (["CartPole-v1", "--first-seed", "-1"], "--first-seed -1"),
+        (["CartPole-v1", "--seeds", "0"], "--seeds=0"),
+        (["CartPole-v1", "--jobs", "0"], "--jobs=0"),
+        (["CartPole-v1", "--first-seed", "-1"], "--first-seed=-1"),
         (["CartPole-v1", "--logdir", os.path.join(os.devnull, "x")], os.devnull),
         (["CartPole-v1", "--arguments", '{"gsac": {"gama": 1}}'], "Did you mean 'gamma'?"),
         (["CartPole-v1", "--arguments", '{"gsac": {"gamma": 2}}'], "gamma=2 is out of range"),
         (["CartPole-v1", "--arguments", '{"gsac": 2}'], "arguments of gsac=2"),
         (["CartPole-v1", "--arguments", '{"sac": {}}'], "Did you mean 'gsac'?"),
-        (["CartPole-v1", "--sedes", "3"], "Did you mean --seeds?"),
+        (["CartPole-v1", "--sedes", "3"], "Did you mean '--seeds'?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -20,7 +20,7 @@ from gymnasium import spaces
 
 from gsac import GSAC, Linear, zoo
 from gsac.cli import main as cli
-from gsac.cli.flags import train_command
+from gsac.cli.train import train_command
 from gsac.experiments import presets
 from gsac.experiments.models import run_config
 from gsac.experiments.presets import FILE, KEYS, preset
