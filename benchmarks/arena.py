@@ -25,7 +25,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from studies import PLAIN, changes, varied
 from torch import nn
 
-from gsac.algorithms.arguments import check_choice, parameters, upgraded
+from gsac.algorithms.arguments import check_choice, constructor_parameters, upgraded
 from gsac.experiments import models
 from gsac.experiments.presets import preset
 from gsac.experiments.presets import read as read_presets
@@ -127,7 +127,7 @@ class Entry(Settings):
         """
         changed = changes(variation)
         own = {name: changed.pop(name) for name in ("timesteps", "n_envs", "env_wrapper") if name in changed}
-        allowed = parameters(ALGORITHMS[self.algo])
+        allowed = constructor_parameters(ALGORITHMS[self.algo])
         for name in changed:
             check_choice("variation", name.partition(".")[0].replace("policy", "policy_kwargs"), allowed)
         return replace(self, arguments=varied(self.arguments, changed), **own)

@@ -35,7 +35,7 @@ from stable_baselines3.common.logger import configure
 from studies import RESULTS, command_line, pivot, read, table, write
 
 from gsac import ESTIMATORS, GSAC
-from gsac.estimators import enumerates
+from gsac.estimators import enumerates_actions
 from gsac.estimators.base import neighbours
 from gsac.functional import losses
 
@@ -217,7 +217,9 @@ def estimator_costs(quick: bool) -> dict[str, Any]:
         for head in ("linear", "action_in"):
             model = with_head(space, head)
             n_joint = model.actor.codec.groups.n_joint
-            names = [name for name, estimator in ESTIMATORS.items() if not enumerates(estimator) or n_joint <= 1024]
+            names = [
+                name for name, estimator in ESTIMATORS.items() if not enumerates_actions(estimator) or n_joint <= 1024
+            ]
             found = cheapest({name: gradient(model, name) for name in names}, quick)
             gradients.append({"space": space_name, "head": head, "milliseconds": found})
     for columns in NEIGHBOURS[:1] if quick else NEIGHBOURS:

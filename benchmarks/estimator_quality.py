@@ -31,7 +31,7 @@ from studies import command_line, run_jobs
 from torch import Tensor, nn
 
 from gsac import RLOO, FactorisedCategorical, GumbelRao, Mixed, Reinforce
-from gsac.estimators import ESTIMATORS, Estimator, enumerates
+from gsac.estimators import ESTIMATORS, Estimator, enumerates_actions
 from gsac.estimators.quality import gradient_quality
 from gsac.experiments.run_file import RunFile
 from gsac.experiments.runner import Line, identity_of
@@ -113,7 +113,7 @@ def sampled_gradients(
     estimator: Estimator, logits: Tensor, groups: Groups, value: Value, temperature: float, n: int
 ) -> Tensor:
     """Draws n independent estimates of the gradient at these logits. [D] -> [n, D]"""
-    at_once = max(1, 2**24 // (groups.flat_size * (groups.n_joint if enumerates(estimator) else 128)))
+    at_once = max(1, 2**24 // (groups.flat_size * (groups.n_joint if enumerates_actions(estimator) else 128)))
     found = []
     for start in range(0, n, at_once):
         batch = logits.expand(min(at_once, n - start), -1).clone().requires_grad_()

@@ -22,7 +22,7 @@ from studies import RESULTS, pivot
 
 from gsac import GSAC
 from gsac.callbacks.diagnostics import measure_gradients
-from gsac.estimators import ESTIMATORS, enumerates
+from gsac.estimators import ESTIMATORS, enumerates_actions
 from gsac.experiments.evaluation import AtSteps
 from gsac.experiments.runner import Line
 
@@ -40,7 +40,7 @@ PLANNED = (
 
 SAMPLES = 64
 BATCH_SIZE = 256
-NAMES = [name for name, estimator in ESTIMATORS.items() if not enumerates(estimator)]
+NAMES = [name for name, estimator in ESTIMATORS.items() if not enumerates_actions(estimator)]
 
 
 class Measured(AtSteps):

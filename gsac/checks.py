@@ -1,4 +1,4 @@
-"""Refuses wrong arguments, in one way: the error says what came, what is allowed, and what to write instead."""
+"""Raises errors for wrong arguments, all of one form: the error says what came, what is allowed, and what to write instead."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ AT_LEAST_0 = "a whole number of at least 0"
 AT_LEAST_1 = "a whole number of at least 1"
 
 
-def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], bool], example: Any) -> None:
-    """Raises an error unless ``value`` is a number for which ``holds`` is true. Booleans are not numbers.
+def check_number(name: str, value: Any, allowed: str, is_allowed: Callable[[Any], bool], example: Any) -> None:
+    """Raises an error unless ``value`` is a number for which ``is_allowed`` is true. Booleans are not numbers.
 
     >>> check_number("tau", 1.5, "a number within [0, 1]", is_probability, 0.05)
     Traceback (most recent call last):
@@ -21,16 +21,16 @@ def check_number(name: str, value: Any, allowed: str, holds: Callable[[Any], boo
     ValueError: tau=1.5 is out of range: pass a number within [0, 1], such as tau=0.05.
 
     :param name: of the argument
-    :param allowed: which numbers ``holds`` accepts, in words that follow "pass"
+    :param allowed: which numbers ``is_allowed`` accepts, in words that follow "pass"
     :param example: a value to write; if it is an int, only whole numbers are accepted
     :raises TypeError: not a number, or not a whole one
-    :raises ValueError: ``holds`` is false
+    :raises ValueError: ``is_allowed`` is false
     """
     kind = numbers.Integral if isinstance(example, int) else numbers.Real
     if isinstance(value, bool) or not isinstance(value, kind):
         whole = "whole " if kind is numbers.Integral else ""
         raise TypeError(f"{name}={value!r} is not a {whole}number: pass {allowed}, such as {name}={example}.")
-    if not holds(value):
+    if not is_allowed(value):
         raise ValueError(f"{name}={value!r} is out of range: pass {allowed}, such as {name}={example}.")
 
 
@@ -54,13 +54,13 @@ def is_at_least_0(value: float) -> bool:
     return 0 <= value < math.inf
 
 
-def check_truth(name: str, value: Any) -> None:
+def check_bool(name: str, value: Any) -> None:
     """Raises an error unless ``value`` is True or False, Python's or NumPy's.
 
     :raises TypeError: something else
     """
     if type(value).__name__ not in ("bool", "bool_"):  # by name, as this module does not import NumPy
-        raise TypeError(f"{name}={value!r} is no truth value: pass True or False.")
+        raise TypeError(f"{name}={value!r} is not a bool: pass True or False.")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dis
 import sys
 import warnings
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
-from types import FrameType, ModuleType
+from types import ModuleType
 
 MOVED = {
     "gsac.action_codec": "gsac.spaces.codec",
@@ -49,19 +48,20 @@ MOVED = {
     "gsac.training.threads": "gsac.learning.threads",
     "gsac.wrappers": "gsac.envs.wrappers",
 }
-"""Old name -> new name. Pickled files refer to classes by module, and YAML files name wrappers by it."""
+"""Old name -> new name of a module. Pickled files and YAML files name classes by their module."""
 
 RENAMED = {
     "gsac.checkpoint": {"_Trimmed": "gsac.saving.snapshot:Trimmed"},
     "gsac.wrappers": {"ToldEpisodes": "gsac.envs.wrappers:EpisodeStatistics"},
 }
-"""Old module -> old name of a class -> where it is now, for renamed classes that may stand in pickled files."""
+"""Old module -> old name of a class -> ``"module:Class"`` now, for renamed classes that pickled files may refer to."""
 
 EMPTY_PACKAGE = "gsac.training"
+"""A package that no longer exists; of its modules, :data:`MOVED` has the new names."""
 
 
 class _MovedModules(MetaPathFinder, Loader):
-    """Makes a module of an old name with everything that the new module defines."""
+    """Finds and loads modules by their old names; each gets everything that the new module defines."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -74,8 +74,9 @@ class _MovedModules(MetaPathFinder, Loader):
         old = module.__name__
         if old == EMPTY_PACKAGE:
             return
-        if _is_import_statement(sys._getframe(1)):
-            warnings.warn(f"{old} is now {MOVED[old]}: import that instead.", DeprecationWarning, stacklevel=2)
+        # Python hides this warning unless the import stands in the user's script or test. If a file is unpickled, the import
+        # stands in the module that reads it.
+        warnings.warn(f"{old} is now {MOVED[old]}: import that instead.", DeprecationWarning, stacklevel=2)
         new = import_module(MOVED[old])
         vars(module).update({name: value for name, value in vars(new).items() if not name.startswith("__")})
         for old_class, place in RENAMED.get(old, {}).items():
@@ -83,14 +84,7 @@ class _MovedModules(MetaPathFinder, Loader):
             setattr(module, old_class, getattr(import_module(new_module), new_class))
 
 
-def _is_import_statement(frame: FrameType | None) -> bool:
-    """Whether code asks for the import. Otherwise a file does, when it is unpickled, and its reader cannot change that."""
-    while frame is not None and "importlib" in frame.f_code.co_filename:
-        frame = frame.f_back
-    return frame is not None and dis.opname[frame.f_code.co_code[frame.f_lasti]] == "IMPORT_NAME"
-
-
 def install() -> None:
-    """Makes the old names importable. Calling it again changes nothing."""
+    """Registers the finder of old names with Python's import system, unless it is registered already."""
     if not any(isinstance(finder, _MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(_MovedModules())

@@ -199,19 +199,19 @@ def as_schedule(value: float | str | Schedule, name: str = "schedule") -> Schedu
     return Constant(float(value))
 
 
-def check_schedule(name: str, value: Any, allowed: str, holds: Callable[[float], bool], example: Any) -> Schedule:
-    """Makes a schedule from an argument and raises an error unless ``holds`` is true for its values.
+def check_schedule(name: str, value: Any, allowed: str, is_allowed: Callable[[float], bool], example: Any) -> Schedule:
+    """Makes a schedule from an argument and raises an error unless ``is_allowed`` is true for its values.
 
     :param name: of the argument
     :param value: a number, a string, or a function of the remaining progress
-    :param allowed: which values ``holds`` accepts, in words that follow "pass"
+    :param allowed: which values ``is_allowed`` accepts, in words that follow "pass"
     :param example: a value to write
     :raises TypeError: neither a number, a string nor a callable, or a function that does not return numbers
-    :raises ValueError: a string that describes no schedule, or ``holds`` is false for a value
+    :raises ValueError: a string that describes no schedule, or ``is_allowed`` is false for a value
     """
     schedule = as_schedule(value, name)
     for progress_remaining, now in values_of(schedule, name):
-        if not holds(now):
+        if not is_allowed(now):
             when = f", {now:.6g} with {progress_remaining:.0%} of its progress left," if now != value else ""
             raise ValueError(f"{name}={value!r}{when} is out of range: pass {allowed}, such as {name}={example}.")
     return schedule

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gsac.checks import check_choice, check_number, check_truth, did_you_mean
+from gsac.checks import check_bool, check_choice, check_number, did_you_mean
 
 
 @pytest.mark.parametrize("value", [1, 3, np.int64(2)])
@@ -30,10 +30,10 @@ def test_numbers_out_of_range_do_too(value):
 
 def test_truth_is_pythons_or_numpys():
     for value in (True, False, np.True_, np.bool_(False)):
-        check_truth("flag", value)
+        check_bool("flag", value)
     for value in (1, 0, None, "true", np.array([True])):
-        with pytest.raises(TypeError, match="flag=.* is no truth value: pass True or False"):
-            check_truth("flag", value)
+        with pytest.raises(TypeError, match="flag=.* is not a bool: pass True or False"):
+            check_bool("flag", value)
 
 
 def test_a_choice_close_to_what_came_is_suggested():

@@ -305,6 +305,50 @@ def test_what_is_excluded_is_not_in_the_file_and_custom_objects_replace_what_is(
     assert not hasattr(loaded, "unheard_of")
 
 
+def test_a_replay_buffer_that_is_included_is_in_the_file(tmp_path):
+    model = cartpole().learn(25)
+    model.save(tmp_path / "model", include=["replay_buffer"])
+    loaded = GSAC.load(tmp_path / "model")
+    assert loaded.replay_buffer.size() == 25
+    assert (loaded.replay_buffer.observations == model.replay_buffer.observations).all()
+    assert not hasattr(model, "_noise_and_ends")
+
+
+def test_a_run_that_is_loaded_without_a_reset_keeps_its_noise(tmp_path):
+    model = cartpole(noise_duration=1e9, learning_starts=0).learn(5)
+    noise = model.explorer.noise
+    model.save(tmp_path / "model")
+    loaded = GSAC.load(tmp_path / "model", env=model.get_env(), force_reset=False)
+    loaded.explorer.ended[:] = False
+    loaded.learn(1, reset_num_timesteps=False)
+    assert loaded.explorer.noise.equal(noise)
+
+
+def test_attributes_that_are_set_between_two_runs_count_in_the_second():
+    model = cartpole(learning_starts=0).learn(5)
+    assert model.explorer.noise is not None
+    model.noise_duration = 1
+    model.learn(5)
+    assert model.explorer.noise is None
+
+
+def test_none_as_the_buffer_class_of_a_loaded_model_picks_one_as_in_the_constructor(tmp_path):
+    cartpole().save(tmp_path / "model")
+    loaded = GSAC.load(tmp_path / "model", replay_buffer_class=None)
+    loaded.save_weights(tmp_path / "weights")
+    assert GSAC.from_weights(tmp_path / "weights", n_steps=3).replay_buffer.n_steps == 3
+    assert type(GSAC.from_weights(tmp_path / "weights", n_steps=3).replay_buffer) is NStepReplayBuffer
+
+
+def test_a_subclass_with_a_constructor_of_its_own_has_its_arguments_checked():
+    class Fixed(GSAC):
+        def __init__(self, env):
+            super().__init__("MlpPolicy", env, target_update_interval=0)
+
+    with pytest.raises(ValueError, match="target_update_interval=0 is out of range"):
+        Fixed("CartPole-v1")
+
+
 def test_a_compiled_policy_is_saved_and_loaded(tmp_path):
     model = cartpole().learn(30)
     before = tensors(model.policy)

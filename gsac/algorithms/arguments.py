@@ -1,4 +1,4 @@
-"""One table of the constructors' arguments: what is allowed, and where else than in the constructor they appear."""
+"""One table of the constructors' arguments: their allowed values, and whether files, flags and presets use them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gsac.checks import AT_LEAST_1, check_choice, check_number, check_truth, is_at_least_1, is_probability
+from gsac.checks import AT_LEAST_1, check_bool, check_choice, check_number, is_at_least_1, is_probability
 from gsac.estimators import ESTIMATORS
 from gsac.functional.losses import Q_AGGREGATIONS
 from gsac.learning.acceleration import MODES
@@ -20,26 +20,26 @@ BASELINES = ("none", "mean", "value")
 
 @dataclass(frozen=True)
 class Argument:
-    """What the signature does not say of a constructor argument.
+    """Describes a constructor argument: its allowed values, and where it appears besides the constructor.
 
-    :param range: of a number: what is allowed in words, the test of it, and an example, as
+    :param range: for numbers: the allowed range in words, a function that tests it, and an example, as
         :func:`gsac.checks.check_number` takes them
-    :param besides: a value that is allowed besides numbers
+    :param besides: values allowed besides numbers
     :param choices: the only strings allowed
-    :param truth: it must be True or False
-    :param names: strings that it takes beside other values, for help texts
-    :param saved: written by ``save_weights()``; False for what says where a model runs, or has a place of its own in the file
-    :param flag: a flag of ``gsac train`` that is passed on; False where the command line has its own way
-    :param preset: a preset may set it; False for what YAML cannot say, and for what belongs to the single run
-    :param setting: it changes what is learned, and so tells runs apart; False for what changes the output only, and for
-        what a comparison of runs sets itself
-    :param set_by_runner: a comparison of runs sets it itself
+    :param boolean: the value must be True or False
+    :param names: strings allowed besides other values, for help texts
+    :param saved: ``save_weights()`` writes it; False if it says where a model runs, or has a field of its own in the file
+    :param flag: ``gsac train`` passes a flag of this name on; False if the command line sets it in another way
+    :param preset: a preset may set it; False if YAML cannot express it, or if it belongs to a single run
+    :param setting: it changes what is learned, so runs that differ in it are different runs; False if it changes only the
+        output, or if a comparison of runs sets it
+    :param set_by_runner: a comparison of runs sets it
     """
 
     range: tuple[str, Callable[[Any], bool], Any] | None = None
     besides: tuple[str | None, ...] = ()
     choices: tuple[str, ...] = ()
-    truth: bool = False
+    boolean: bool = False
     names: tuple[str, ...] = ()
     saved: bool = True
     flag: bool = True
@@ -67,25 +67,25 @@ ARGUMENTS: dict[str, Argument] = {
     "estimator": Argument(names=tuple(ESTIMATORS)),
     "target": Argument(choices=TARGETS),
     "noise_duration": Argument(("a number of at least 1", lambda value: 1 <= value < math.inf, 16.0)),
-    "bound_targets": Argument(truth=True),
+    "bound_targets": Argument(boolean=True),
     "q_aggregation": Argument(choices=tuple(Q_AGGREGATIONS)),
     "target_update_interval": Argument((AT_LEAST_1, is_at_least_1, 1)),
     "max_grad_norm": Argument(("a number above 0, or None", lambda value: value > 0, 10.0), besides=(None,)),
     "num_threads": Argument(("'auto', 1, 2, ...", is_at_least_1, 1), besides=("auto",)),
     "acceleration": Argument(choices=MODES, saved=False),
     "baseline": Argument(choices=BASELINES),
-    "normalize_advantage": Argument(truth=True),
+    "normalize_advantage": Argument(boolean=True),
     "value_steps": Argument((AT_LEAST_1, is_at_least_1, 50)),
 }
 """By name, for every algorithm that has it; an argument that is missing here is ``Argument()``."""
 
 
-def described(name: str) -> Argument:
+def table_entry(name: str) -> Argument:
     """The table's entry of an argument, or one with the defaults."""
     return ARGUMENTS.get(name, Argument())
 
 
-def parameters(kind: type) -> dict[str, inspect.Parameter]:
+def constructor_parameters(kind: type) -> dict[str, inspect.Parameter]:
     """The constructor's arguments by name, with those of the base class if it passes ``**kwargs`` on."""
     found: dict[str, inspect.Parameter] = {}
     for base in kind.__mro__:
@@ -98,49 +98,55 @@ def parameters(kind: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
+def argument_names(kind: type, which: Callable[[Argument], bool]) -> list[str]:
     """The names of the constructor's arguments whose entries in the table fulfil a condition.
 
     >>> from gsac import REINFORCE
-    >>> names(REINFORCE, lambda argument: argument.choices != ())
+    >>> argument_names(REINFORCE, lambda argument: argument.choices != ())
     ['baseline']
     """
-    return [name for name in parameters(kind) if which(described(name))]
+    return [name for name in constructor_parameters(kind) if which(table_entry(name))]
 
 
 def check_arguments(algorithm: Any) -> None:
-    """Refuses attributes that the table does not allow.
+    """Raises an error unless the table allows the value of each constructor argument, read from the algorithm's attributes.
 
-    :raises TypeError: not a number, not a whole one, or no truth value
+    :raises TypeError: not a number, not a whole one, or not a bool
     :raises ValueError: out of range, or not one of the choices
     """
-    for name in parameters(type(algorithm)):
-        argument, value = described(name), getattr(algorithm, name, None)
+    # Of this package's class: a subclass may have a constructor of its own, which passes other arguments on.
+    kind = next(base for base in type(algorithm).__mro__ if base.__module__.startswith("gsac."))
+    for name in constructor_parameters(kind):
+        argument, value = table_entry(name), getattr(algorithm, name, None)
         if argument.range is not None and value not in argument.besides:
             check_number(name, value, *argument.range)
         if argument.choices:
             check_choice(name, value, argument.choices)
-        if argument.truth:
-            check_truth(name, value)
+        if argument.boolean:
+            check_bool(name, value)
+
+
+OLD_TARGET_ARGUMENTS = ("deterministic_target", "entropy_in_target")
+"""The arguments of version 0.1.0 that ``target`` has replaced."""
 
 
 def upgraded(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Arguments of version 0.1.0 under today's names: two truth values became ``target``. Others stay as they are.
+    """Renames arguments of version 0.1.0: two booleans become ``target``, and others stay as they are.
 
-    A file without ``deterministic_target`` is older than it, from when every target was the policy's mean value.
+    Where ``deterministic_target`` is missing, the file is older than that argument: its targets were mean values.
 
     >>> upgraded({"gamma": 0.9, "deterministic_target": False, "entropy_in_target": True})
     {'gamma': 0.9, 'target': 'soft'}
     """
     today = dict(arguments)
-    if "deterministic_target" in today or "entropy_in_target" in today:
-        mode, soft = today.pop("deterministic_target", False), today.pop("entropy_in_target", False)
+    if any(name in today for name in OLD_TARGET_ARGUMENTS):
+        mode, soft = (today.pop(name, False) for name in OLD_TARGET_ARGUMENTS)
         today["target"] = "soft" if soft else "mode" if mode else "mean"
     return today
 
 
 def check_train_freq(train_freq: Any, n_envs: int) -> None:
-    """What SB3 finds out in ``learn()`` only.
+    """Raises an error for a ``train_freq`` that SB3 refuses only in ``learn()``.
 
     :raises ValueError: less than one step or episode, or episodes of several environments
     """

@@ -1,4 +1,4 @@
-"""What GSAC and REINFORCE share: schedules, threads, and files that are checked before they are read."""
+"""The base class of GSAC and REINFORCE: schedules, threads, and files that are checked before they are read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm, maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, TensorDict
 from stable_baselines3.common.utils import FloatSchedule
 
-from gsac.algorithms.arguments import check_arguments, names, parameters, upgraded
+from gsac.algorithms.arguments import argument_names, check_arguments, constructor_parameters, upgraded
 from gsac.checks import is_at_least_0
 from gsac.learning.threads import choose_threads, torch_threads
 from gsac.networks.observations import check_observation_space
@@ -29,7 +29,7 @@ SelfAlgorithm = TypeVar("SelfAlgorithm", bound="Algorithm")
 class Algorithm(BaseAlgorithm):
     """Adds to an SB3 algorithm learning rates on any schedule, files that are checked, and a limit on CPU threads.
 
-    A subclass names it before the class of SB3 that it builds upon, whose methods this class extends.
+    Among the bases of a subclass it comes before SB3's class, whose methods it extends.
     """
 
     archive_members: ClassVar[tuple[str, ...]]
@@ -62,7 +62,7 @@ class Algorithm(BaseAlgorithm):
 
     @property
     def remaining_timesteps(self) -> int:
-        """The steps that the last ``learn()`` had to make, less those that it made."""
+        """The environment steps that the last ``learn()`` was asked for and has not made."""
         return max(self._total_timesteps - self.num_timesteps, 0)
 
     def _limited_threads(self) -> AbstractContextManager[None]:
@@ -82,7 +82,7 @@ class Algorithm(BaseAlgorithm):
         """
         buffer = io.BytesIO()
         super().save(buffer, exclude, include)
-        whole = archive.sealed(buffer.getvalue())
+        whole = archive.add_digest(buffer.getvalue())
         if not isinstance(path, str | pathlib.Path):
             path.write(whole)
             return
@@ -109,7 +109,9 @@ class Algorithm(BaseAlgorithm):
         :raises ValueError: a damaged file, or one that holds something else; nothing in it was unpickled
         :raises FileNotFoundError: there is no such file
         """
-        return super().load(cls._checked(path), env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        return super().load(
+            cls._open_checked(path), env, device, custom_objects, print_system_info, force_reset, **kwargs
+        )
 
     def set_parameters(
         self,
@@ -122,11 +124,11 @@ class Algorithm(BaseAlgorithm):
         :raises ValueError: a damaged file, or parameters that do not fit the model
         """
         if not isinstance(load_path_or_dict, dict):
-            load_path_or_dict = self._checked(load_path_or_dict)  # type: ignore[assignment]
+            load_path_or_dict = self._open_checked(load_path_or_dict)  # type: ignore[assignment]
         super().set_parameters(load_path_or_dict, exact_match, device)
 
     @classmethod
-    def _checked(cls, path: str | pathlib.Path | io.BufferedIOBase) -> io.BytesIO:
+    def _open_checked(cls, path: str | pathlib.Path | io.BufferedIOBase) -> io.BytesIO:
         if isinstance(path, str | pathlib.Path):
             path = existing_file(path, ".zip")
             whole, name = path.read_bytes(), str(path)
@@ -135,7 +137,7 @@ class Algorithm(BaseAlgorithm):
             whole, name = path.read(), str(getattr(path, "name", "The stream"))
         kind = cls.__name__
         advice = f"Pass a file that save() wrote; {kind}.from_weights() reads those of save_weights()."
-        return archive.checked(whole, name, cls.archive_members, f"{kind} model", advice)
+        return archive.open_checked(whole, name, cls.archive_members, f"{kind} model", advice)
 
     def save_weights(self, path: str | pathlib.Path) -> None:
         """Writes the networks and the constructor's arguments to a safetensors file, which holds no code, whole or not at all.
@@ -144,7 +146,7 @@ class Algorithm(BaseAlgorithm):
         be written: the file names them, and :meth:`from_weights` asks for them. Optimisers, replay buffer, ``device`` and
         ``tensorboard_log`` are left out. See :mod:`gsac.saving.weights` for the format.
 
-        :raises ValueError: a space that has no form in JSON
+        :raises ValueError: a space that cannot be written as JSON
         """
         weights.write_weights(path, self, self._constructor_arguments())
 
@@ -168,8 +170,8 @@ class Algorithm(BaseAlgorithm):
         """
         read = weights.read_weights(path)
         read = replace(read, arguments=upgraded(read.arguments))
-        saved = names(cls, lambda argument: argument.saved)
-        complete = weights.complete_arguments(read, cls, parameters(cls), saved, arguments)
+        saved = argument_names(cls, lambda argument: argument.saved)
+        complete = weights.merge_arguments(read, cls, constructor_parameters(cls), saved, arguments)
         if env is None:
             model = cls(env=None, device=device, _init_setup_model=False, **complete)  # type: ignore[call-arg]
             model.observation_space, model.action_space = read.observation_space, read.action_space
@@ -185,12 +187,12 @@ class Algorithm(BaseAlgorithm):
                         "environment that it was trained on, wrapped as it was then."
                     )
             model = cls(env=wrapped, device=device, **complete)
-        weights.put_back(read, model, keep=["log_ent_coef"] if "ent_coef" in arguments else [])
+        weights.restore_weights(read, model, keep=["log_ent_coef"] if "ent_coef" in arguments else [])
         return model
 
     def _constructor_arguments(self) -> dict[str, Any]:
         """The constructor's arguments that :meth:`save_weights` writes, by name."""
-        saved = names(type(self), lambda argument: argument.saved)
+        saved = argument_names(type(self), lambda argument: argument.saved)
         return {name: getattr(self, f"_{name}" if name == "stats_window_size" else name) for name in saved}
 
 

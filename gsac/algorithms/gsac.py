@@ -6,6 +6,7 @@ import io
 import math
 import pathlib
 import warnings
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -22,13 +23,13 @@ from stable_baselines3.common.type_aliases import MaybeCallback, RolloutReturn
 from stable_baselines3.common.vec_env import VecEnv
 
 from gsac.algorithms import masking
-from gsac.algorithms.arguments import check_train_freq, upgraded
+from gsac.algorithms.arguments import OLD_TARGET_ARGUMENTS, check_train_freq, upgraded
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.exploration import Explorer
 from gsac.algorithms.guards import ExperienceGuard
 from gsac.algorithms.parsing import parse_ent_coef, parse_target_entropy
 from gsac.checks import is_above_0, is_probability
-from gsac.estimators import Estimator, enumerates, resolve_estimator, scheduled
+from gsac.estimators import Estimator, enumerates_actions, extract_schedules, resolve_estimator
 from gsac.learning.coefficient import EntropyCoefficient
 from gsac.learning.learner import Learner, Objective
 from gsac.learning.updates import Updates
@@ -36,7 +37,7 @@ from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
 from gsac.networks.policies import CnnPolicy, GSACPolicy, MlpPolicy, MultiInputPolicy
 from gsac.replay.batch import Batch
-from gsac.replay.masks import all_valid
+from gsac.replay.masks import all_allowed
 from gsac.replay.memory import ReplayMemory
 from gsac.replay.prioritized import PrioritizedReplayBuffer
 from gsac.replay.request import BufferRequest
@@ -148,13 +149,13 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
     updates: Updates
     """Runs the learner on batches of the memory."""
     guard: ExperienceGuard
-    """Checks what the environments give."""
+    """Checks rewards and observations."""
 
     _automatic_buffer_class: type[ReplayBuffer] | None = None
-    """The replay buffer's class if we picked it."""
+    """The class of the replay buffer if we picked it; None if the user did."""
     _use_masking: bool | None = None
     _last_masks: np.ndarray | None = None
-    """Of the observations in which the next actions are chosen, bool [n_envs, D]; None if masks are not stored."""
+    """The masks of the current observations, bool [n_envs, D]; None if masks are not stored."""
     _updates_checked = 0
 
     def __init__(
@@ -251,25 +252,28 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.actor, self.critic, self.critic_target = self.policy.actor, self.policy.critic, self.policy.critic_target
 
         linear = self.critic.q_net.linear
-        estimator, self._estimator_schedules = scheduled(resolve_estimator(self.estimator, linear), self.device)
-        if enumerates(estimator):
+        estimator, self._estimator_schedules = extract_schedules(resolve_estimator(self.estimator, linear), self.device)
+        if enumerates_actions(estimator):
             codec.groups.joint_actions(self.device)  # refuses too many
         objective = Objective(estimator, self.target, self.q_aggregation, self.bound_targets, self.max_grad_norm)
 
         self.guard = ExperienceGuard(self.observation_space)
-        self.explorer = Explorer(self.action_space, self.noise_duration)
+        self.explorer = Explorer(self.action_space)
+        self.explorer.noise, self.explorer.ended = vars(self).pop("_noise_and_ends", (None, None))
         self.coefficient = EntropyCoefficient(ent_coef(1.0), learned, self.lr_schedule(1), self.device)
         self.learner = Learner(self.policy, self.coefficient, objective)
         self.updates = Updates(self.learner, self.memory, self.acceleration, self.device)
         # The names under which SB3 and its users look for them, and under which they stand in files.
         self.log_ent_coef, self.ent_coef_optimizer = self.coefficient.log_value, self.coefficient.optimizer
-        self.ent_coef_tensor = self.coefficient.set_value
+        self.ent_coef_tensor = self.coefficient.scheduled_value
 
     def _upgrade_attributes(self) -> None:
         """Renames attributes that a file of version 0.1.0 has set."""
         mine = vars(self)
-        if "deterministic_target" in mine:
-            mine |= upgraded({name: mine.pop(name) for name in ("deterministic_target", "entropy_in_target")})
+        if "_noise" in mine:
+            self._noise_and_ends = mine.pop("_noise"), mine.pop("_ended", None)
+        old = {name: mine.pop(name) for name in OLD_TARGET_ARGUMENTS if name in mine}
+        mine |= upgraded({name: value for name, value in old.items() if value is not None})
         if "_chosen_buffer_class" in mine:
             self._automatic_buffer_class = mine.pop("_chosen_buffer_class")
             if self._automatic_buffer_class is self.replay_buffer_class:
@@ -305,8 +309,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
 
     def _setup_memory(self, codec: ActionCodec) -> bool:
         """Makes the replay buffer, unless there is one. Returns whether its class takes ``n_steps`` from this model."""
-        automatic = self.replay_buffer_class is self._automatic_buffer_class
-        buffer = self.memory.buffer if "memory" in vars(self) else None
+        automatic = self.replay_buffer_class in (None, self._automatic_buffer_class)
+        # A file may hold a buffer: in the memory, or in version 0.1.0 as an attribute.
+        buffer = self.memory.buffer if "memory" in vars(self) else vars(self).pop("replay_buffer", None)
         self.memory = ReplayMemory(codec, self.observation_space)
         request = BufferRequest(
             kind=None if automatic else self.replay_buffer_class,
@@ -352,15 +357,15 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.updates.prepare(self.gamma, self._vec_normalize_env)
 
         for _ in range(gradient_steps):
-            self._follow_schedules()
+            self._set_scheduled_values()
             self._n_updates += 1
             self.updates.run(batch_size, track_targets=self._n_updates % self.target_update_interval == 0)
 
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         self.check_losses(every=1 if self.device.type == "cpu" else UPDATES_BETWEEN_CHECKS)
 
-    def _follow_schedules(self) -> None:
-        """Sets everything that changes over time to its value for the next update."""
+    def _set_scheduled_values(self) -> None:
+        """Sets temperature, entropy coefficient and other scheduled values for the next update."""
         temperature = self._value_at(self._temperature_schedule)
         if not is_above_0(temperature):
             raise ValueError(
@@ -371,8 +376,8 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         self.logger.record("train/temperature", temperature)
         if self._target_entropy_schedule is not None:
             self.coefficient.target_fraction.fill_(self._value_at(self._target_entropy_schedule))
-        if self._ent_coef_schedule is not None and self.coefficient.set_value is not None:
-            self.coefficient.set_value.fill_(self._value_at(self._ent_coef_schedule))
+        if self._ent_coef_schedule is not None and self.coefficient.scheduled_value is not None:
+            self.coefficient.scheduled_value.fill_(self._value_at(self._ent_coef_schedule))
         for name, (schedule, tensor) in self._estimator_schedules.items():
             value = self._value_at(schedule)
             tensor.fill_(value)
@@ -382,8 +387,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             self.logger.record("train/beta", self.replay_buffer.beta)
 
     def check_losses(self, every: int = 1) -> None:
-        """Checks that all losses since the last log are finite, if so many updates were made since the last check.
+        """Raises an error if a loss was NaN or infinite since the last log.
 
+        :param every: does nothing if fewer updates than this were made since the last check
         :raises ValueError: a loss became NaN or infinite, and so did the weights
         """
         if self._n_updates - self._updates_checked < every:
@@ -472,7 +478,9 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
                 epsilon = self._value_at(self._epsilon_schedule)
                 self.logger.record("rollout/epsilon", epsilon)
             assert self._last_obs is not None
-            actions = self.explorer.act(self.policy, self._last_obs, n_envs, self._last_masks, epsilon)
+            actions = self.explorer.act(
+                self.policy, self._last_obs, n_envs, self.noise_duration, self._last_masks, epsilon
+            )
         return actions, actions
 
     def _store_transition(
@@ -500,7 +508,7 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         """The masks of the current states, bool [n_envs, D]; all True where masks are ignored or there are none."""
         assert self.env is not None
         if not self._wants_masks():
-            return all_valid(self.n_envs, self.memory.codec.groups.flat_size)
+            return all_allowed(self.n_envs, self.memory.codec.groups.flat_size)
         return masking.current_masks(self.env, self.memory.codec, self.num_timesteps)
 
     def _empty_buffer_with_masks(self) -> ReplayBuffer:
@@ -535,15 +543,39 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
             self.logger.record(f"train/{name}", mean)
         super().dump_logs()
 
+    def save(
+        self,
+        path: str | pathlib.Path | io.BufferedIOBase,
+        exclude: Iterable[str] | None = None,
+        include: Iterable[str] | None = None,
+    ) -> None:
+        """Writes the model to a zip file as :meth:`gsac.algorithms.base.Algorithm.save` does.
+
+        :param include: what is left out otherwise, such as ``["replay_buffer"]``
+        """
+        # SB3 writes attributes of the model; these two stand in objects that it holds.
+        self._noise_and_ends = self.explorer.noise, self.explorer.ended
+        include = None if include is None else {"memory" if name == "replay_buffer" else name for name in include}
+        super().save(path, exclude, include)
+        del self._noise_and_ends
+
     @classmethod
     def load(cls: type[SelfGSAC], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> SelfGSAC:
         """Loads a file as :meth:`gsac.algorithms.base.Algorithm.load` does.
 
         :raises ValueError: also if ``ent_coef`` is given and learned where that of the file is not, or the other way round
+        :raises TypeError: an argument of version 0.1.0 that ``target`` has replaced
         """
+        old = [name for name in OLD_TARGET_ARGUMENTS if name in kwargs]
+        if old:
+            raise TypeError(
+                f"{cls.__name__} has no argument {old[0]!r} any more: pass target='mode', 'mean' or 'soft'."
+            )
+        if "target" in kwargs:
+            kwargs |= dict.fromkeys(OLD_TARGET_ARGUMENTS)  # a file of version 0.1.0 has them, and they would count
         if "ent_coef" in kwargs:
             learned, _ = parse_ent_coef(kwargs["ent_coef"])
-            _, parameters, _ = load_from_zip_file(cls._checked(path), device="cpu", load_data=False)
+            _, parameters, _ = load_from_zip_file(cls._open_checked(path), device="cpu", load_data=False)
             was_learned = "ent_coef_optimizer" in parameters
             if learned != was_learned:
                 was, is_ = ("learned" if each else "not learned" for each in (was_learned, learned))

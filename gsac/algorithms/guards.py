@@ -11,7 +11,7 @@ from gymnasium import spaces
 
 
 class ExperienceGuard:
-    """Checks what the environments give before anything is learned from it.
+    """Checks the environments' rewards and observations before they are stored.
 
     :param observation_space: of the environments
     """
@@ -93,15 +93,15 @@ def _check_finite(step: int, what: str, values: np.ndarray, env: int | None = No
         _check_all(step, what, values, np.isfinite(values), env)
 
 
-def _check_all(step: int, what: str, values: np.ndarray, holds: np.ndarray, env: int | None, why: str = "") -> None:
-    """Raises for the first value for which ``holds`` is False.
+def _check_all(step: int, what: str, values: np.ndarray, allowed: np.ndarray, env: int | None, why: str = "") -> None:
+    """Raises an error for the first value that is not allowed.
 
     :param values: [n_envs, ...], or [...] of the environment ``env``
-    :param holds: for each of them, of the same shape
+    :param allowed: bool, of the same shape as ``values``
     """
-    if holds.all():
+    if allowed.all():
         return
-    place = np.argwhere(~holds)[0].tolist()
+    place = np.argwhere(~allowed)[0].tolist()
     value = values[tuple(place)]
     if env is None:
         env, *place = place

@@ -27,7 +27,7 @@ from gsac.algorithms.guards import ExperienceGuard
 from gsac.checks import check_number
 from gsac.functional import losses
 from gsac.functional.returns import mean_of_others, returns_to_go, unit_scale
-from gsac.networks.small_cnn import fitting_extractor
+from gsac.networks.small_cnn import choose_extractor
 from gsac.optim.adam import set_learning_rate
 from gsac.optim.descent import descend
 from gsac.replay.episodes import EpisodeBatch, Episodes
@@ -158,7 +158,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
         kwargs = {"share_features_extractor": False} | self.policy_kwargs
         if self.policy_class is ActorCriticCnnPolicy and kwargs.get("features_extractor_class") is None:
             normalize_images = kwargs.get("normalize_images", True)
-            kwargs["features_extractor_class"] = fitting_extractor(NatureCNN, self.observation_space, normalize_images)
+            kwargs["features_extractor_class"] = choose_extractor(NatureCNN, self.observation_space, normalize_images)
         self.policy = self.policy_class(  # type: ignore[assignment]
             self.observation_space, self.action_space, self.lr_schedule, use_sde=False, **kwargs
         ).to(self.device)
@@ -237,7 +237,7 @@ class REINFORCE(Algorithm, OnPolicyAlgorithm):
                 self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]
                 return False
 
-            counted = np.flatnonzero(rollout_buffer.wanted)  # in the log as well, short episodes are not preferred
+            counted = np.flatnonzero(rollout_buffer.collecting)  # in the log as well, short episodes are not preferred
             self._update_info_buffer([infos[i] for i in counted], dones[counted])
             rollout_buffer.add(self._last_obs, actions, rewards, dones)
             self._last_obs, self._last_episode_starts = new_obs, dones  # type: ignore[assignment]

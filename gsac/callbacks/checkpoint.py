@@ -98,7 +98,6 @@ def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequen
         "environments": environments,
         "reason": reason,
         "generators": snapshot.generator_states(),
-        "exploration": (model.explorer.noise, model.explorer.ended),
         "action_space": model.action_space,
         "callbacks": [snapshot.callback_state(callback) for callback in callbacks],
     }
@@ -111,7 +110,7 @@ def save_checkpoint(model: GSAC, path: str | os.PathLike[str], callbacks: Sequen
         for name, content in zip(MEMBERS, contents, strict=True):
             members.writestr(name, content)
     with atomic_write(path) as file:
-        file.write(archive.sealed(whole.getvalue()))
+        file.write(archive.add_digest(whole.getvalue()))
     return reason
 
 
@@ -157,10 +156,7 @@ def resume(
     else:
         warnings.warn(f"The run goes on with a new episode: {state['reason']}.", stacklevel=2)
         model.memory.truncate_last_episodes()
-    model.action_space = state["action_space"]
-    # Version 0.1.0 saved them as attributes of the model.
-    noise, ended = (vars(model).pop(name, None) for name in ("_noise", "_ended"))
-    model.explorer.resume(model.action_space, *state.get("exploration", (noise, ended)))
+    model.action_space = model.explorer.action_space = state["action_space"]
     for callback, found in zip(callbacks, state["callbacks"], strict=True):
         snapshot.restore_callback(callback, found)
     snapshot.set_generator_states(state["generators"])
@@ -169,7 +165,7 @@ def resume(
 
 def _read(path: Path) -> dict[str, bytes]:
     """:raises ValueError: not a whole checkpoint; nothing in it has been run"""
-    whole = archive.checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
+    whole = archive.open_checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
     with zipfile.ZipFile(whole) as members:
         return {name: members.read(name) for name in MEMBERS}
 

@@ -14,7 +14,7 @@ from gsac.algorithms.masking import METHOD, supports_masks
 
 
 class MaskedModel:
-    """A model that asks an environment for its masks before it predicts; otherwise it is the model.
+    """Passes the environment's action masks to the model's ``predict()``; all other attributes are the model's.
 
     SB3's ``evaluate_policy`` knows no masks; given this in the model's place, it obeys them. sb3-contrib's own
     ``evaluate_policy`` does the same with GSAC, but is no dependency of this package.
@@ -32,7 +32,7 @@ class MaskedModel:
 
 
 def masked(model: BaseAlgorithm, env: VecEnv) -> Any:
-    """The model; if it is a GSAC and the environment has masks, the model within them."""
+    """Wraps a GSAC in :class:`MaskedModel` if the environment has masks; returns other models as they are."""
     return MaskedModel(model, env) if isinstance(model, GSAC) and supports_masks(env) else model
 
 
@@ -53,5 +53,5 @@ class EvalWithMasksCallback(EvalCallback):
         return super()._on_step()
 
     def init_callback(self, model: BaseAlgorithm) -> None:
-        """As every callback."""
+        """Gives the callback the model, so that it obeys the masks of the evaluation environment."""
         super().init_callback(masked(model, self.eval_env))

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tyro
 
-from gsac.algorithms.arguments import Argument, described, parameters
+from gsac.algorithms.arguments import Argument, constructor_parameters, table_entry
 
 Command = TypeVar("Command")
 
@@ -40,8 +40,8 @@ JSON = tyro.constructors.PrimitiveConstructorSpec(
 def flag_types(algorithm: type[Any]) -> dict[str, Any]:
     """Returns the types of the constructor's arguments that can be flags, by name."""
     hints = get_type_hints(algorithm.__init__)
-    found = {name: _readable(described(name), hints.get(name, Any)) for name in parameters(algorithm)}
-    return {name: kind for name, kind in found.items() if described(name).flag and kind is not None}
+    found = {name: _readable(table_entry(name), hints.get(name, Any)) for name in constructor_parameters(algorithm)}
+    return {name: kind for name, kind in found.items() if table_entry(name).flag and kind is not None}
 
 
 def with_arguments_of(algorithm: type[Any], command: type[Command]) -> type[Command]:
@@ -50,7 +50,7 @@ def with_arguments_of(algorithm: type[Any], command: type[Command]) -> type[Comm
     Its docstring is the algorithm's, from which tyro reads the help texts, also of fields of ``command`` with the same name. tyro
     cannot read the constructor itself, whose types include functions and classes.
     """
-    defaults = {name: parameter.default for name, parameter in parameters(algorithm).items()}
+    defaults = {name: parameter.default for name, parameter in constructor_parameters(algorithm).items()}
     new = [(name, kind, field(default=defaults[name])) for name, kind in flag_types(algorithm).items()]
     doc = re.sub(r"\n +", " ", getdoc(algorithm) or "")  # one line for each :param
     plain_doc = re.sub(r":\w+:`~?([^`]*)`|``([^`]*)``", r"\1\2", doc)

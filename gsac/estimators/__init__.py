@@ -29,9 +29,9 @@ __all__ = [
     "GumbelRao",
     "Mixed",
     "Reinforce",
-    "enumerates",
+    "enumerates_actions",
+    "extract_schedules",
     "resolve_estimator",
-    "scheduled",
 ]
 
 ESTIMATORS: dict[str, Estimator] = {
@@ -77,7 +77,9 @@ def resolve_estimator(estimator: str | Estimator, linear: bool) -> Estimator:
     return estimator
 
 
-def scheduled(estimator: Estimator, device: torch.device) -> tuple[Estimator, dict[str, tuple[Schedule, Tensor]]]:
+def extract_schedules(
+    estimator: Estimator, device: torch.device
+) -> tuple[Estimator, dict[str, tuple[Schedule, Tensor]]]:
     """Replaces each setting that is a schedule by a 0-d tensor, which the caller fills as training proceeds.
 
     :return: the estimator with tensors, and for each such setting by name its schedule and its tensor
@@ -92,7 +94,7 @@ def scheduled(estimator: Estimator, device: torch.device) -> tuple[Estimator, di
     return replace(cast(Any, estimator), **{name: tensor for name, (_, tensor) in changing.items()}), changing
 
 
-def enumerates(estimator: Estimator) -> bool:
+def enumerates_actions(estimator: Estimator) -> bool:
     """Whether it evaluates every joint action, which only small action spaces allow."""
     return estimator is expected or (isinstance(estimator, Reinforce) and estimator.baseline == "exact")
 

@@ -102,13 +102,13 @@ class Mixed:
     def __call__(self, policy: FactorisedCategorical, q: ActionValue, temperature: Tensor) -> Tensor:
         """See :class:`gsac.estimators.base.Estimator`.
 
-        :raises TypeError: ``rho`` is a schedule, which :func:`gsac.estimators.scheduled` has not replaced by a tensor
+        :raises TypeError: ``rho`` is a schedule, which :func:`gsac.estimators.extract_schedules` has not replaced by a tensor
         """
         rho = self.rho
         if not isinstance(rho, Tensor | numbers.Real):
             raise TypeError(
                 f"rho={rho!r} is a schedule, and only GSAC can say how far it is: pass a number, or let "
-                "gsac.estimators.scheduled() put a tensor in its place."
+                "gsac.estimators.extract_schedules() put a tensor in its place."
             )
         action = policy.sample()
         value = q(straight_through(action, policy.probs))

@@ -10,7 +10,7 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from gsac.algorithms.arguments import check_choice, names
+from gsac.algorithms.arguments import argument_names, check_choice
 from gsac.estimators import ESTIMATORS
 from gsac.experiments.environments import EVALUATION_SEED_OFFSET, make_envs
 from gsac.experiments.evaluation import EvaluateAtSteps, evaluation_steps
@@ -112,7 +112,7 @@ def contenders(
         if not isinstance(given, dict):
             raise ValueError(f'arguments of {algo}={given!r}: write them as in {{"{algo}": {{"gamma": 0.98}}}}.')
         for name in given:
-            allowed = names(algorithms()[algo], lambda argument: not argument.set_by_runner)
+            allowed = argument_names(algorithms()[algo], lambda argument: not argument.set_by_runner)
             check_choice(f"arguments of {algo}", name, sorted(allowed))
     found = []
     for algo in algos:

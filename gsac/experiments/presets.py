@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.algorithms.arguments import AT_LEAST_1, check_choice, check_number, names
+from gsac.algorithms.arguments import AT_LEAST_1, argument_names, check_choice, check_number
 from gsac.algorithms.gsac import GSAC
 from gsac.experiments.environments import make_envs
 
@@ -22,7 +22,7 @@ FILE = Path(__file__).with_name("presets.yml")
 DEFAULT = "default"
 """The zoo's settings for environments that have none of their own; not a preset."""
 
-KEYS = ("n_timesteps", "n_envs", "env_wrapper", *names(GSAC, lambda argument: argument.preset))
+KEYS = ("n_timesteps", "n_envs", "env_wrapper", *argument_names(GSAC, lambda argument: argument.preset))
 """What a preset may hold."""
 
 

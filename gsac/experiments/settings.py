@@ -10,10 +10,10 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.torch_layers import NatureCNN
 from stable_baselines3.common.vec_env import VecNormalize
 
-from gsac.algorithms.arguments import described, parameters
+from gsac.algorithms.arguments import constructor_parameters, table_entry
 from gsac.algorithms.base import Algorithm
 from gsac.experiments.environments import make_envs, policy_for
-from gsac.networks.small_cnn import fitting_extractor
+from gsac.networks.small_cnn import choose_extractor
 from gsac.schedules import parse_schedule
 
 SCHEDULED = ("learning_rate", "clip_range")
@@ -40,7 +40,9 @@ class Settings:
 
 def with_defaults(algorithm: type[BaseAlgorithm], arguments: dict[str, Any]) -> dict[str, Any]:
     """The constructor's arguments that change what is learned: those given, and the defaults of the others."""
-    return {name: p.default for name, p in parameters(algorithm).items() if described(name).setting} | arguments
+    return {
+        name: p.default for name, p in constructor_parameters(algorithm).items() if table_entry(name).setting
+    } | arguments
 
 
 def make_model(algorithm: type[BaseAlgorithm], settings: Settings, env_id: str, seed: int) -> BaseAlgorithm:
@@ -57,7 +59,7 @@ def make_model(algorithm: type[BaseAlgorithm], settings: Settings, env_id: str, 
     env = algorithm._wrap_env(env)  # images channels first, as the policies see them
     arguments = settings.arguments
     if not issubclass(algorithm, Algorithm):
-        arguments = with_fitting_extractor(sb3_arguments(arguments), env.observation_space)
+        arguments = with_readable_extractor(sb3_arguments(arguments), env.observation_space)
     return algorithm(policy_for(env.observation_space), env, seed=seed, device="cpu", **arguments)
 
 
@@ -73,12 +75,12 @@ def sb3_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def with_fitting_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
+def with_readable_extractor(arguments: dict[str, Any], space: spaces.Space[Any]) -> dict[str, Any]:
     """The arguments, and for images that SB3 refuses as too small an extractor that reads them, unless one is given.
 
     :param space: of the observations, images channels first
     """
-    extractor = fitting_extractor(NatureCNN, space)
+    extractor = choose_extractor(NatureCNN, space)
     if extractor is NatureCNN:
         return arguments
     policy_kwargs = {"features_extractor_class": extractor} | (arguments.get("policy_kwargs") or {})

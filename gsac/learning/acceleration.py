@@ -1,4 +1,4 @@
-"""Compiles and captures functions; knows nothing of what they do."""
+"""Compiles functions with ``torch.compile`` and captures them as CUDA graphs."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def capture(update: Replay) -> Replay:
         with torch.cuda.graph(graph, stream=stream):
             update()
     except RuntimeError:
-        # The random generator takes itself for captured until a capture succeeds.
+        # PyTorch's random generator stays in capture mode until a capture succeeds.
         with suppress(RuntimeError), torch.cuda.graph(torch.cuda.CUDAGraph(), stream=stream):
             torch.zeros((), device="cuda")
         raise
@@ -81,7 +81,7 @@ class Captured:
 
     :param function: its arguments choose between recordings; each combination has its own
     :param device: where it runs
-    :param refers_to: lists what a recording refers to, see :func:`gsac.learning.references.references`
+    :param list_references: lists what a recording refers to, see :func:`gsac.learning.references.references`
     :param record: makes a recording without executing it
     """
 
@@ -89,19 +89,19 @@ class Captured:
         self,
         function: Callable[..., None],
         device: torch.device,
-        refers_to: Callable[[], list[Any]] = list,
+        list_references: Callable[[], list[Any]] = list,
         record: Callable[[Replay], Replay] = capture,
     ) -> None:
-        self.function, self.device, self.refers_to, self.record = function, device, refers_to, record
+        self.function, self.device, self.list_references, self.record = function, device, list_references, record
         self.reason: str | None = None
         """Why the function runs eagerly; None if it is recorded."""
         self._replays: dict[Hashable, Replay] = {}
         self._calls: dict[Hashable, int] = {}
         self._referred: list[Any] = []
 
-    def watch(self) -> None:
+    def drop_outdated(self) -> None:
         """Drops all recordings if anything they refer to was replaced since the last eager call."""
-        if self._calls and not same(self._referred, self.refers_to()):
+        if self._calls and not same(self._referred, self.list_references()):
             self._replays.clear()
             self._calls.clear()
 
@@ -112,7 +112,7 @@ class Captured:
             self._replays.clear()
             warnings.warn(
                 f"Updates are not captured as a CUDA graph, and run one operation at a time: {reason}. "
-                "Pass acceleration='eager' to have it so without this warning.",
+                "Pass acceleration='eager' to run them so without this warning.",
                 UserWarning,
                 stacklevel=2,
             )
@@ -138,12 +138,12 @@ class Captured:
         with _side_stream(self.device):
             if calls > 1:
                 self.function(*arguments)
-                self._referred = self.refers_to()
+                self._referred = self.list_references()
                 return
-            # Compiled functions cannot be watched from outside; their sources can.
-            with DeviceReads() as reads, _nothing_compiled():
+            # Reads from the device are not seen in compiled code, so the first call runs its source.
+            with DeviceReads() as reads, _without_compiled_code():
                 self.function(*arguments)
-        self._referred = self.refers_to()
+        self._referred = self.list_references()
         if reads.found:
             self.fall_back(f"the update reads from the device, {reads.found[0]}")
 
@@ -152,7 +152,7 @@ class Captured:
         return vars(self) | {"_replays": {}, "_calls": {}, "_referred": []}
 
 
-def _nothing_compiled() -> AbstractContextManager[Any]:
+def _without_compiled_code() -> AbstractContextManager[Any]:
     if "torch._dynamo" not in sys.modules:  # then nothing is compiled yet, and importing the compiler takes seconds
         return nullcontext()
     return torch.compiler.set_stance("force_eager")
@@ -160,12 +160,12 @@ def _nothing_compiled() -> AbstractContextManager[Any]:
 
 @contextmanager
 def _side_stream(device: torch.device) -> Iterator[None]:
-    """Warm-ups and captures belong on a stream of their own. Does nothing without CUDA."""
+    """Runs the block on a stream of its own, as warm-ups and captures need. Does nothing without CUDA."""
     if device.type != "cuda":
         yield
         return
-    with torch.cuda.device(device):  # captures are of streams, and only the current device's can be current
-        stream, before = _made_stream(torch.cuda.current_device()), torch.cuda.current_stream()
+    with torch.cuda.device(device):  # only a stream of the current device can be captured
+        stream, before = _side_stream_of(torch.cuda.current_device()), torch.cuda.current_stream()
         stream.wait_stream(before)
         with torch.cuda.stream(stream):
             yield
@@ -173,6 +173,6 @@ def _side_stream(device: torch.device) -> Iterator[None]:
 
 
 @cache
-def _made_stream(device: int) -> torch.cuda.Stream:
-    """One for each device: memory that was taken on a stream stays with it."""
+def _side_stream_of(device: int) -> torch.cuda.Stream:
+    """The one side stream of a device: memory that is allocated on a stream can be reused on that stream only."""
     return torch.cuda.Stream(device)

@@ -25,29 +25,29 @@ class EntropyCoefficient:
     """
 
     log_value: Tensor | None
-    """Of a learned coefficient, the natural logarithm [1], a parameter."""
+    """The natural logarithm of a learned coefficient [1], a parameter; else None."""
     optimizer: torch.optim.Optimizer | None
-    """Of ``log_value``."""
-    set_value: Tensor | None
-    """Of a coefficient that is not learned, its value []."""
+    """The optimiser of ``log_value``; None if the coefficient is not learned."""
+    scheduled_value: Tensor | None
+    """The value [] of a coefficient that is not learned; the caller fills it in place as its schedule says."""
     target_fraction: Tensor
-    """What a learned coefficient aims at, as a fraction of the greatest entropy []."""
+    """The target of a learned coefficient, as a fraction of the greatest entropy []."""
 
     def __init__(self, value: float, learned: bool, learning_rate: float, device: torch.device) -> None:
-        self.log_value = self.optimizer = self.set_value = None
+        self.log_value = self.optimizer = self.scheduled_value = None
         self.target_fraction = torch.zeros((), device=device)
         if learned:
             self.log_value = torch.full((1,), math.log(value), device=device, requires_grad=True)
             self.optimizer = FusedAdam([self.log_value], lr=learning_rate)
         else:
-            self.set_value = torch.tensor(float(value), device=device)
+            self.scheduled_value = torch.tensor(float(value), device=device)
 
     @property
     def value(self) -> Tensor:
         """The coefficient now, without a gradient. []"""
         if self.log_value is None:
-            assert self.set_value is not None
-            return self.set_value
+            assert self.scheduled_value is not None
+            return self.scheduled_value
         return self.log_value.detach().exp().squeeze()
 
     def tune(self, entropy: Tensor, target_entropy: Tensor) -> Tensor:

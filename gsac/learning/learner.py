@@ -88,9 +88,9 @@ class Learner:
     """
 
     temperature: Tensor
-    """Of the relaxation [], filled in place by whoever keeps the schedule."""
+    """The temperature of the relaxation []; the caller fills it in place."""
     tau: Tensor
-    """The Polyak step [], filled in place."""
+    """The Polyak step []; the caller fills it in place."""
 
     def __init__(self, policy: GSACPolicy, coefficient: EntropyCoefficient, objective: Objective) -> None:
         self.actor, self.critic, self.critic_target = policy.actor, policy.critic, policy.critic_target
@@ -101,8 +101,8 @@ class Learner:
         self.temperature = torch.ones((), device=self.actor.device)
         self.tau = torch.zeros((), device=self.actor.device)
 
-        self._actor_parameters = _optimized(self.actor.optimizer)
-        self._critic_parameters = _optimized(self.critic.optimizer)
+        self._actor_parameters = _parameters_of(self.actor.optimizer)
+        self._critic_parameters = _parameters_of(self.critic.optimizer)
         self._critic_weights: list[Tensor] = list(self.critic.parameters())
         self._target_weights: list[Tensor] = list(self.critic_target.parameters())
         # One tensor per weight: given as a scalar, tau would be read from the device.
@@ -124,7 +124,7 @@ class Learner:
         ent_coef = self.coefficient.value
         critic = self.critic_loss(batch, ent_coef)
         actor = self.actor_loss(batch, critic.action_values, ent_coef)
-        # Both gradients before either step: the actor follows the critics whose errors were measured.
+        # Both gradients are computed before either step, so that the actor's is that of the critics before their step.
         max_norm = self.objective.max_grad_norm
         critic_gradient = gradient(critic.loss, self._critic_parameters, max_norm)
         actor_gradient = gradient(actor.loss, self._actor_parameters, max_norm)
@@ -204,8 +204,8 @@ class Learner:
     def _clamped(self, next_value: Tensor, batch: Batch, ent_coef: Tensor) -> tuple[Tensor, Tensor]:
         """The values [B] clamped to the range of returns seen so far, this batch's included, and the fraction clamped [].
 
-        Where the policy never returns, nothing else corrects critics that agree with each other: their values there can
-        grow without end, and their errors drown all others.
+        Where the policy never returns, no new rewards correct the critics. If they agree, their values there can grow
+        without bound, and their errors then dominate the loss.
         """
         if self.value_range is None:
             return next_value, torch.zeros_like(ent_coef)
@@ -234,5 +234,5 @@ def _statistics(critic: Critic) -> list[Tensor]:
     return [buffer for name, buffer in critic.named_buffers() if name in saved]
 
 
-def _optimized(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+def _parameters_of(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]

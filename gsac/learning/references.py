@@ -13,10 +13,10 @@ PLAIN = (bool, int, float, str, type(None))
 def references(*roots: Any) -> list[Any]:
     """Everything that is reachable from the roots: tensors by their addresses, plain values as they are, others as objects.
 
-    The attributes of this package's own objects, lists, dictionaries and optimisers are followed, so that an attribute
-    that is added later is included without a word. A class names the attributes that change on the host without a
-    meaning for a recording in ``NOT_RECORDED``. Networks count as objects, with their optimisers; their parameters are
-    reached through these and through the lists of them that a learner holds.
+    Lists, dictionaries, optimisers and the attributes of this package's own objects are followed, so an attribute that is
+    added to a class later is included automatically. A class lists in ``NOT_RECORDED`` its attributes that may change
+    without making a recording wrong. Of a network only the object and its optimiser count; its parameters are reached
+    through the optimiser and through the learner's lists of parameters.
     """
     found: list[Any] = []
     _collect(list(roots), found, set())

@@ -37,10 +37,10 @@ class Updates:
         if mode == "compile":
             learner.compile()
         if mode != "eager" and device.type == "cuda":
-            self.captured = Captured(self.update, device, self.refers_to)
+            self.captured = Captured(self.update, device, self.list_references)
 
     def prepare(self, gamma: float, vec_normalize: Any) -> None:
-        """Takes over what may have changed since the last updates, and checks that a recorded update is still right.
+        """Sets the arguments of the next updates, and drops recordings that refer to replaced objects.
 
         :param gamma: discount of a step
         :param vec_normalize: SB3's ``VecNormalize``, if one normalises observations and rewards
@@ -54,10 +54,10 @@ class Updates:
         else:
             assert isinstance(self.memory.buffer, DeviceReplayBuffer)
             self.memory.buffer.flush()
-            self.captured.watch()
+            self.captured.drop_outdated()
 
     def run(self, batch_size: int, track_targets: bool) -> None:
-        """Makes one update, recorded or not. :meth:`prepare` comes first."""
+        """Makes one update, or replays its recording. Call :meth:`prepare` first."""
         (self.captured or self.update)(batch_size, track_targets)
 
     def update(self, batch_size: int, track_targets: bool) -> None:
@@ -67,12 +67,12 @@ class Updates:
         self.metrics.add(metrics)
         self.memory.reprioritise(sampled, td_errors)
 
-    def refers_to(self) -> list[Any]:
+    def list_references(self) -> list[Any]:
         """Everything that a recorded update refers to, see :func:`gsac.learning.references.references`."""
         return references(self)
 
     def obstacle(self) -> str | None:
-        """What keeps an update from being captured, as far as it can be known beforehand; None if nothing does."""
+        """The reason why updates cannot be captured, if it is known without trying; else None."""
         if not isinstance(self.memory.buffer, DeviceReplayBuffer):
             return f"{type(self.memory.buffer).__name__} is not on the device, as gsac.DeviceReplayBuffer is"
         if self.vec_normalize is not None:

@@ -215,7 +215,7 @@ class _LinearValues:
         return _LinearValues(self.groups, self.class_values.detach())
 
 
-def fitting_head(groups: Groups) -> str:
+def choose_head(groups: Groups) -> str:
     """The name of the default head: ``"linear"`` for one group, ``"action_in"`` for several.
 
     With one group the linear head represents any values. With several it cannot represent interactions between groups.

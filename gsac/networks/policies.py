@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from gsac.checks import AT_LEAST_1, check_choice, check_number, is_at_least_1
 from gsac.networks.actor import Actor
 from gsac.networks.critic import Critic
-from gsac.networks.heads import HEADS, fitting_head
-from gsac.networks.small_cnn import check_extractor, fitting_extractor
+from gsac.networks.heads import HEADS, choose_head
+from gsac.networks.small_cnn import check_extractor, choose_extractor
 from gsac.optim.adam import FusedAdam
 from gsac.spaces.codec import ActionCodec
 
@@ -84,7 +84,7 @@ class GSACPolicy(BasePolicy):
         critic_head: str = "auto",
         critic_layer_norm: bool = True,
     ) -> None:
-        usual = fitting_extractor(type(self).features_extractor_class, observation_space, normalize_images)
+        usual = choose_extractor(type(self).features_extractor_class, observation_space, normalize_images)
         check_extractor(features_extractor_class or usual, observation_space, normalize_images)
         super().__init__(
             observation_space,
@@ -134,9 +134,7 @@ class GSACPolicy(BasePolicy):
         return Critic(
             **kwargs,
             n_critics=self.n_critics,
-            head=fitting_head(ActionCodec(self.action_space).groups)
-            if self.critic_head == "auto"
-            else self.critic_head,
+            head=choose_head(ActionCodec(self.action_space).groups) if self.critic_head == "auto" else self.critic_head,
             layer_norm=self.critic_layer_norm,
             share_features_extractor=features_extractor is not None,
         ).to(self.device)
@@ -166,7 +164,7 @@ class GSACPolicy(BasePolicy):
         """
         if isinstance(observation, tuple):
             return super().predict(observation, state, episode_start, deterministic)  # raises SB3's error
-        self._switch(self.actor, False)
+        self._set_mode_of(self.actor, False)
         obs, vectorized = self.obs_to_tensor(observation)
         masks = None if action_masks is None else self._mask_tensor(action_masks, obs)
         with torch.no_grad():
@@ -178,17 +176,17 @@ class GSACPolicy(BasePolicy):
         n = len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
         masks = self.actor.codec.check_masks(action_masks if np.ndim(action_masks) > 1 else [action_masks])
         if len(masks) != n:
-            raise ValueError(f"{len(masks)} action_masks do not go with {n} observations: pass one for each.")
+            raise ValueError(f"{len(masks)} action_masks do not fit {n} observations: pass one for each.")
         return torch.as_tensor(masks, device=self.device)
 
     def set_training_mode(self, mode: bool) -> None:
         """Sets training or evaluation mode of actor and critics; the target critics stay in evaluation mode."""
         for part in (self.actor, self.critic):
-            self._switch(part, mode)
+            self._set_mode_of(part, mode)
         self.training = mode
 
     @staticmethod
-    def _switch(part: Actor | Critic, mode: bool) -> None:
+    def _set_mode_of(part: Actor | Critic, mode: bool) -> None:
         # Only if it changes, as visiting all modules of a small network takes longer than evaluating it.
         if part.training != mode:
             part.set_training_mode(mode)

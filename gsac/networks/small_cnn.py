@@ -46,7 +46,7 @@ class SmallCNN(BaseFeaturesExtractor):
         return features
 
 
-def fitting_extractor(
+def choose_extractor(
     usual: type[BaseFeaturesExtractor], space: spaces.Space[Any], normalize_images: bool = True
 ) -> type[BaseFeaturesExtractor]:
     """Chooses the features extractor: ``usual``, or :class:`SmallCNN` for images that are too small for NatureCNN.
@@ -58,19 +58,19 @@ def fitting_extractor(
 
 
 def check_extractor(kind: type[BaseFeaturesExtractor], space: spaces.Space[Any], normalize_images: bool) -> None:
-    """Raises an error if the extractor cannot read the images; parameters as in :func:`fitting_extractor`.
+    """Raises an error if the extractor cannot read the images; parameters as in :func:`choose_extractor`.
 
     :raises ValueError: images that are too small
     """
     if kind is NatureCNN and _too_small(space, normalize_images):
         raise ValueError(
-            f"{_refusal('the observation space', space)}: leave features_extractor_class out, or pass gsac.SmallCNN."
+            f"{_too_small_message('the observation space', space)}: leave features_extractor_class out, or pass gsac.SmallCNN."
         )
     if kind is CombinedExtractor and isinstance(space, spaces.Dict):
         for key, part in space.spaces.items():
             if _too_small(part, normalize_images):
                 raise ValueError(
-                    f"{_refusal(f'the observation {key!r}', part)}: pass a features_extractor_class of your own, in "
+                    f"{_too_small_message(f'the observation {key!r}', part)}: pass a features_extractor_class of your own, in "
                     "which gsac.SmallCNN may read it, or enlarge the image."
                 )
 
@@ -81,7 +81,7 @@ def _too_small(space: spaces.Space[Any], normalize_images: bool) -> bool:
     return min(space.shape[1:]) < LEAST_FOR_NATURE_CNN
 
 
-def _refusal(what: str, space: spaces.Space[Any]) -> str:
+def _too_small_message(what: str, space: spaces.Space[Any]) -> str:
     assert space.shape is not None
     least, (_, height, width) = LEAST_FOR_NATURE_CNN, space.shape
     return f"NatureCNN reads images of at least {least}x{least} pixels, and {what} has {height}x{width}"

@@ -32,7 +32,7 @@ def gradient(loss: Tensor, parameters: Sequence[Tensor], max_grad_norm: float | 
         return [None] * len(parameters)
     found = torch.autograd.grad(loss, learned, allow_unused=True)
     parts: list[Tensor | None] = [
-        part if part is None or part.stride() == parameter.stride() else _laid_out_as(parameter, part)
+        part if part is None or part.stride() == parameter.stride() else _with_strides_of(parameter, part)
         for parameter, part in zip(learned, found, strict=True)
     ]
     if max_grad_norm is not None:
@@ -57,7 +57,7 @@ def clipped(gradients: list[Tensor], max_norm: float) -> Sequence[Tensor]:
     return torch._foreach_mul(gradients, (max_norm / (norm + 1e-6)).clamp_max_(1.0))
 
 
-def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+def _with_strides_of(parameter: Tensor, gradient: Tensor) -> Tensor:
     return torch.empty_like(parameter, requires_grad=False).copy_(gradient)
 
 

@@ -140,40 +140,40 @@ class DeviceReplayBuffer(ReplayBuffer):
     @property
     def observations(self) -> Any:  # type: ignore[override]
         """[steps, n_envs, ...]. Like all stored fields a tensor on a GPU, and on the CPU a NumPy array as in SB3."""
-        return self._grouped("observations")
+        return self._stored_observations("observations")
 
     @property
     def next_observations(self) -> Any:  # type: ignore[override]
-        return self._grouped("next_observations")
+        return self._stored_observations("next_observations")
 
     @property
     def actions(self) -> Any:  # type: ignore[override]
-        return self._shown("actions")
+        return self._stored_values("actions")
 
     @property
     def rewards(self) -> Any:  # type: ignore[override]
-        return self._shown("outcomes")[..., REWARD]
+        return self._stored_values("outcomes")[..., REWARD]
 
     @property
     def dones(self) -> Any:  # type: ignore[override]
-        return self._shown("outcomes")[..., DONE]
+        return self._stored_values("outcomes")[..., DONE]
 
     @property
     def timeouts(self) -> Any:  # type: ignore[override]
-        return self._shown("outcomes")[..., TIMEOUT]
+        return self._stored_values("outcomes")[..., TIMEOUT]
 
-    def _shown(self, name: str) -> Any:
+    def _stored_values(self, name: str) -> Any:
         stored = self._flushed.stored[name]
         return stored.numpy() if shares_memory(stored.device) else stored
 
-    def _grouped(self, name: str) -> Any:
+    def _stored_observations(self, name: str) -> Any:
         if name == "next_observations" and self.optimize_memory_usage:
             raise AttributeError(
                 "optimize_memory_usage=True stores no next_observations: read observations one step later."
             )
         if isinstance(self.obs_shape, dict):
-            return {key: self._shown(f"{name}/{key}") for key in self.obs_shape}
-        return self._shown(f"{name}/")
+            return {key: self._stored_values(f"{name}/{key}") for key in self.obs_shape}
+        return self._stored_values(f"{name}/")
 
     def add(
         self,
@@ -187,7 +187,7 @@ class DeviceReplayBuffer(ReplayBuffer):
         """Adds a transition of each environment, as SB3 does; it is copied to the device later."""
         rows = self._rows
         assert rows is not None
-        at, pending = rows.place(self.pos), rows.pending
+        at, pending = rows.pending_index(self.pos), rows.pending
         self._write(pending, "observations", at, obs)
         if self.optimize_memory_usage:
             self._write(pending, "observations", (at + 1) % len(pending["actions"]), next_obs)

@@ -35,7 +35,7 @@ class DeviceRows:
     stored: dict[str, Tensor]
     """[n_rows, n_envs, ...]"""
     pending: dict[str, np.ndarray]
-    """The arrays that new rows are written to, at :meth:`place`. One row longer than the most pending rows, for an
+    """The arrays that new rows are written to, at :meth:`pending_index`. One row longer than the most pending rows, for an
     observation that belongs to the next row already; on the CPU the storage itself."""
     n_pending: int
     """The number of rows that have been written since :meth:`store`"""
@@ -64,7 +64,7 @@ class DeviceRows:
         """Whether :meth:`store` must be called before the next row is written."""
         return self.n_pending == self._max_pending
 
-    def place(self, position: int) -> int:
+    def pending_index(self, position: int) -> int:
         """The index in :attr:`pending` at which to write the row for this position in the ring."""
         if self._copied is not None:
             self._copied.synchronize()  # the last copy may still read these rows

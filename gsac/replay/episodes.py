@@ -49,14 +49,14 @@ class Episodes:
         self.discarded = 0
 
     @property
-    def wanted(self) -> np.ndarray:
+    def collecting(self) -> np.ndarray:
         """Whether each environment's current episode is collected: it has not contributed its number yet. [n_envs]"""
         return np.array([len(mine) <= quota for mine, quota in zip(self.rewards, self.quotas, strict=True)])
 
     @property
     def complete(self) -> bool:
         """Whether all episodes are collected."""
-        return not self.wanted.any()
+        return not self.collecting.any()
 
     @property
     def longest_running(self) -> int:
@@ -71,9 +71,9 @@ class Episodes:
         :param rewards: [n_envs]
         :param dones: whether the episode ended with this step, terminated or truncated. [n_envs]
         """
-        wanted = self.wanted
-        self.discarded += int((~wanted).sum())
-        for i in np.flatnonzero(wanted).tolist():
+        collecting = self.collecting
+        self.discarded += int((~collecting).sum())
+        for i in np.flatnonzero(collecting).tolist():
             self.observations[i].append(_row(observations, i))
             self.actions[i].append(actions[i])
             self.rewards[i][-1].append(float(rewards[i]))

@@ -78,6 +78,6 @@ class _Normaliser:
         return self.env.normalize_reward(rewards)
 
 
-def all_valid(n: int, n_columns: int) -> np.ndarray:
+def all_allowed(n: int, n_columns: int) -> np.ndarray:
     """Masks that allow everything, bool [n, D]."""
     return np.ones((n, n_columns), dtype=bool)

@@ -20,7 +20,7 @@ from gsac.replay.sum_tree import SumTree
 from gsac.schedules import Schedule, check_schedule
 
 BETA, EXAMPLE_BETA = "a number within [0, 1], or a schedule of such", "'linear:0.4:1'"
-"""What :func:`check_schedule` says of ``beta``."""
+"""The allowed values of ``beta`` in words, and an example, for :func:`check_schedule`."""
 
 
 class PrioritizedSamples(NamedTuple):

@@ -21,18 +21,18 @@ END = b"PK\x05\x06"
 END_SIZE = 22
 DIGEST_SIZE = 64
 COMMENT = b"gsac sha256 "
-SEAL = struct.pack("<H", len(COMMENT) + DIGEST_SIZE) + COMMENT
+END_BEFORE_DIGEST = struct.pack("<H", len(COMMENT) + DIGEST_SIZE) + COMMENT
 """The end of an archive with a digest, without the digest: the comment's length, and the comment before the digest."""
 
 
-def sealed(archive: bytes) -> bytes:
+def add_digest(archive: bytes) -> bytes:
     """Appends the digest to a zip archive as its comment, which other programs ignore."""
     assert _ends_without_comment(archive)
-    whole = archive[:-2] + SEAL
+    whole = archive[:-2] + END_BEFORE_DIGEST
     return whole + _digest(whole)
 
 
-def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str, advice: str) -> io.BytesIO:
+def open_checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str, advice: str) -> io.BytesIO:
     """Raises an error if the archive is damaged or lacks members; otherwise returns it as a file.
 
     :param name: of the file, for errors
@@ -44,7 +44,7 @@ def checked(archive: bytes, name: str | Path, members: Iterable[str], kind: str,
     if not archive.startswith(b"PK"):
         what = "it is not a zip file" if archive else "it is empty"
         raise ValueError(f"{name} holds no {kind}: {what}. {advice}")
-    if archive[:-DIGEST_SIZE].endswith(SEAL):
+    if archive[:-DIGEST_SIZE].endswith(END_BEFORE_DIGEST):
         if archive[-DIGEST_SIZE:] != _digest(archive[:-DIGEST_SIZE]):
             raise ValueError(f"{name} is damaged: its SHA-256 is not the one that was written at its end.")
     elif not _ends_without_comment(archive):

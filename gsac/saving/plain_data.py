@@ -1,8 +1,7 @@
 """Converts constructor arguments to JSON and back: plain values, and schedules, estimators and known classes by name.
 
 A schedule, an estimator or a class becomes a dictionary with a key in colons, such as ``{":schedule:": "cosine", ...}``.
-Names are looked up in :data:`TABLES` only, so reading runs no code of the file. Functions and classes of the user have no
-such form.
+Names are looked up in :data:`TABLES` only, so reading runs no code of the file. Functions and classes of the user cannot be written.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ TABLES: dict[str, dict[str, Any]] = {
 def to_json(value: Any) -> Any:
     """Converts a value to JSON that :func:`from_json` converts back.
 
-    :raises TypeError: the value has no such form
+    :raises TypeError: the value cannot be written so
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -75,7 +74,7 @@ def to_json(value: Any) -> Any:
                 return {table: name}
             if is_dataclass(value) and not isinstance(value, type) and type(value) in (named, type(named)):
                 return {table: name} | {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-    raise TypeError(f"{value!r} has no form in JSON.")
+    raise TypeError(f"{value!r} cannot be written as JSON.")
 
 
 def from_json(data: Any) -> Any:

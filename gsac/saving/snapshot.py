@@ -51,7 +51,7 @@ def pickle_environments(env: VecEnv) -> tuple[bytes | None, str | None]:
         return None, f"the environments of a {type(layers[-1]).__name__} cannot be reached from here"
     for inner in layers[-1].envs:
         if isinstance(inner.unwrapped, EzPickle):
-            return None, f"{type(inner.unwrapped).__name__} pickles how it was made and not where it is"
+            return None, f"{type(inner.unwrapped).__name__} pickles its constructor's arguments and not its state"
     try:
         states = [{name: value for name, value in vars(layer).items() if name not in NOT_STATE} for layer in layers]
         names = [type(layer).__name__ for layer in layers]

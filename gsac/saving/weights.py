@@ -45,8 +45,8 @@ class Weights:
     :param path: of the file, for errors
     :param algorithm: name of the algorithm's class
     :param policy: name of the policy, such as ``"MlpPolicy"``; None if it is the user's own class
-    :param arguments: of the constructor, without entries that have no form in JSON
-    :param to_pass: arguments that have no form in JSON and must be passed again: name -> how the value looked. A dot in
+    :param arguments: of the constructor, without entries that cannot be written as JSON
+    :param to_pass: arguments that cannot be written as JSON and must be passed again: name -> how the value looked. A dot in
         the name stands for an entry, as in ``"policy_kwargs.activation_fn"``
     :param counters: ``num_timesteps`` and ``_n_updates`` of the model
     :param tensors: by the names of :func:`tensors_of`
@@ -67,13 +67,13 @@ def write_weights(path: str | os.PathLike[str], model: BaseAlgorithm, arguments:
     """Writes the model, whole or not at all. A ``path`` without a suffix gets ``.safetensors``.
 
     :param arguments: of the constructor
-    :raises ValueError: a space that has no form in JSON
+    :raises ValueError: a space that cannot be written as JSON
     """
     path = Path(path)
-    plain, to_pass = _plain(arguments)
+    plain, to_pass = _to_plain_data(arguments)
     policy = next((name for name, kind in model.policy_aliases.items() if kind is model.policy_class), None)
     if policy is None:
-        to_pass["policy"] = _described(model.policy_class)
+        to_pass["policy"] = _description(model.policy_class)
     configuration = {
         "format": FORMAT,
         "algorithm": _algorithm(type(model)),
@@ -128,7 +128,7 @@ def read_weights(path: str | os.PathLike[str]) -> Weights:
         raise ValueError(f"{path} cannot be read: {reason}.") from None
 
 
-def complete_arguments(
+def merge_arguments(
     weights: Weights, kind: type[BaseAlgorithm], known: Collection[str], saved: Collection[str], given: dict[str, Any]
 ) -> dict[str, Any]:
     """Merges the file's arguments, ``policy`` among them, with the given ones, which replace them.
@@ -171,7 +171,7 @@ def complete_arguments(
     return stored | merged
 
 
-def put_back(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ()) -> None:
+def restore_weights(weights: Weights, model: BaseAlgorithm, keep: Collection[str] = ()) -> None:
     """Copies the file's tensors and counters into the model.
 
     :param keep: names of tensors to leave as they are in the model
@@ -222,8 +222,8 @@ def _metadata(path: Path, whole: bytes) -> dict[str, str]:
     return metadata
 
 
-def _plain(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arguments as JSON, and a description of those that have no form in it."""
+def _to_plain_data(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arguments as JSON, and a description of those that cannot be written as JSON."""
     plain: dict[str, Any] = {}
     to_pass: dict[str, str] = {}
     for name, value in arguments.items():
@@ -232,18 +232,18 @@ def _plain(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         except TypeError:
             entries = value if isinstance(value, dict) and all(isinstance(key, str) for key in value) else {}
             if not entries:
-                to_pass[name] = _described(value)
+                to_pass[name] = _description(value)
                 continue
             plain[name] = {}
             for key, entry in entries.items():
                 try:
                     plain[name][key] = to_json(entry)
                 except TypeError:
-                    to_pass[f"{name}.{key}"] = _described(entry)
+                    to_pass[f"{name}.{key}"] = _description(entry)
     return plain, to_pass
 
 
-def _described(value: Any) -> str:
+def _description(value: Any) -> str:
     name = getattr(value, "__qualname__", None)
     return f"{value.__module__}.{name}" if name else repr(value)
 

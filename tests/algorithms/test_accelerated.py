@@ -59,7 +59,7 @@ def prepared(model, taped):
         for group in optimizer.param_groups:
             group["lr"] = torch.as_tensor(group["lr"])
     if taped is not None:
-        model.updates.captured = Captured(model.updates.update, model.device, model.updates.refers_to, taped)
+        model.updates.captured = Captured(model.updates.update, model.device, model.updates.list_references, taped)
     return model
 
 

@@ -103,22 +103,22 @@ def test_wrong_values_name_the_argument_what_came_and_what_to_write(name, value)
 
 
 @pytest.mark.parametrize(("name", "value"), WRONG_TYPES, ids=str)
-def test_wrong_types_do_too(name, value):
+def test_wrong_types_name_the_argument_what_came_and_what_to_write(name, value):
     with pytest.raises(TypeError, match=rf"{name}=.*(?i:pass|write) "):
         GSAC("MlpPolicy", "CartPole-v1", **{name: value})
 
 
-def test_a_schedule_gives_numbers():
+def test_a_schedule_that_returns_no_number_is_refused():
     with pytest.raises(TypeError, match="temperature: the schedule gives 'x' with 100% of its progress left"):
         GSAC("MlpPolicy", "CartPole-v1", temperature=lambda progress_remaining: "x")
 
 
-def test_episodes_are_those_of_one_environment():
+def test_train_freq_in_episodes_is_refused_with_several_environments():
     with pytest.raises(ValueError, match=r"train_freq=\(1, 'episode'\) counts the episodes of one environment"):
         GSAC("MlpPolicy", make_vec_env("CartPole-v1", 2), train_freq=(1, "episode"))
 
 
-def test_what_the_replay_buffer_is_told_is_told_to_the_algorithm():
+def test_n_steps_and_gamma_are_refused_in_replay_buffer_kwargs():
     with pytest.raises(ValueError, match="Write n_steps=3 beside replay_buffer_kwargs"):
         GSAC("MlpPolicy", "CartPole-v1", replay_buffer_kwargs={"n_steps": 3})
     with pytest.raises(ValueError, match="pass n_steps=1 or optimize_memory_usage=False"):
@@ -145,7 +145,7 @@ def test_targets_are_fractions_or_nats(target, fraction):
     assert parse_target_entropy(target, math.log(4))(0.0) == pytest.approx(fraction)
 
 
-def test_the_target_falls_by_default():
+def test_the_target_entropy_falls_by_default():
     schedule = parse_target_entropy("auto", math.log(4))
     assert [schedule(progress) for progress in (1.0, 0.5, 0.0)] == pytest.approx([0.8, 0.5, 0.2])
 
@@ -162,11 +162,11 @@ def test_the_target_falls_by_default():
         (Linear(0.2, 0.0), (False, Linear(0.2, 0.0))),
     ],
 )
-def test_coefficients(ent_coef, parsed):
+def test_ent_coef_is_parsed(ent_coef, parsed):
     assert parse_ent_coef(ent_coef) == parsed
 
 
-def test_a_target_for_a_fixed_coefficient_would_do_nothing_and_is_refused():
+def test_target_entropy_with_a_fixed_coefficient_is_refused():
     with pytest.raises(ValueError, match=r"target_entropy=0\.3 has no effect with ent_coef=0\.1, .*: pass"):
         GSAC("MlpPolicy", "CartPole-v1", ent_coef=0.1, target_entropy=0.3)
 
@@ -176,7 +176,7 @@ def test_an_unknown_target_is_refused_with_the_known_ones():
         GSAC("MlpPolicy", "CartPole-v1", target="median")
 
 
-def test_a_single_action_is_learned_with_and_leaves_the_coefficient_where_it_was():
+def test_with_a_single_action_training_runs_and_the_coefficient_stays():
     model = GSAC("MlpPolicy", Match(spaces.Discrete(1)), learning_starts=10, batch_size=8).learn(30)
     assert model._n_updates == 20
     assert model.log_ent_coef.exp().item() == pytest.approx(0.1)
@@ -191,21 +191,21 @@ def test_the_exact_estimators_refuse_spaces_that_they_cannot_enumerate(estimator
 
 
 @pytest.mark.parametrize("error", [AssertionError, ValueError])  # as SB3, and as here
-def test_continuous_actions_are_told_how_they_become_classes(error):
+def test_the_error_for_continuous_actions_names_the_wrapper(error):
     with pytest.raises(error, match=r"Box.*no classes.*DiscretizeAction\(env, bins=7\)"):
         GSAC("MlpPolicy", gymnasium.make("Pendulum-v1"))
     GSAC("MlpPolicy", DiscretizeAction(gymnasium.make("Pendulum-v1"), bins=7))
 
 
 @pytest.mark.parametrize("algorithm", [GSAC, REINFORCE])
-def test_observations_in_several_parts_are_told_how_they_become_one(algorithm):
+def test_the_error_for_tuple_observations_names_the_wrapper(algorithm):
     with pytest.raises(UnsupportedSpaceError, match=r"Tuple\(.*FlattenObservation\(env\)"):
         algorithm("MlpPolicy", gymnasium.make("Blackjack-v1"))
     model = algorithm("MlpPolicy", gymnasium.wrappers.FlattenObservation(gymnasium.make("Blackjack-v1")))
     assert model.predict(model.get_env().reset())[0] in (0, 1)
 
 
-def test_of_dictionaries_each_part_is_looked_at():
+def test_each_space_of_a_dictionary_is_checked():
     readable = {"vector": spaces.Box(-1, 1, (2,)), "class": spaces.Discrete(3)}
     check_observation_space(spaces.Dict(readable))
     for part in (spaces.Text(3), spaces.Dict(readable), spaces.Sequence(spaces.Discrete(2))):

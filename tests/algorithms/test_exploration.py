@@ -62,7 +62,7 @@ def actions_of(model, steps):
 
 
 @pytest.mark.parametrize("duration", [1, 4.0, 16])
-def test_actions_are_the_policys_draws_and_change_as_often_as_the_noise(duration):
+def test_actions_follow_the_policy_and_change_as_often_as_the_noise(duration):
     steps = 32_000
     actions = actions_of(acting(duration, n_envs=8, length=10**9, steps=steps), steps)
     independent = steps / (2 * duration - 1)  # of a chain that forgets with probability 1 / duration
@@ -127,7 +127,7 @@ def test_an_action_that_the_policy_has_given_up_comes_back_with_epsilon(duration
     "space", [spaces.Discrete(7, start=-2), spaces.MultiDiscrete([4, 3], start=[1, -1]), spaces.MultiBinary(5)], ids=str
 )
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_masks_hold_for_all_of_it(space, n_envs):
+def test_masks_are_obeyed_by_warm_up_policy_and_epsilon(space, n_envs):
     env = DummyVecEnv([lambda: Monitor(Allowed(space, 2))] * n_envs)
     settings = ACTS_ONLY | {"epsilon": 0.5, "learning_starts": 30}
     model = GSAC("MlpPolicy", env, noise_duration=20, **settings).learn(150)
@@ -155,26 +155,26 @@ def certain(action_space, probs):
 
 def test_an_explorer_needs_no_algorithm():
     space = spaces.Discrete(3, start=5)
-    explorer, policy = Explorer(space, noise_duration=1e9), certain(space, [0.2, 0.3, 0.5])
+    explorer, policy = Explorer(space), certain(space, [0.2, 0.3, 0.5])
     observation = np.zeros((4, 2), np.float32)
-    first = explorer.act(policy, observation, 4)
-    assert all((explorer.act(policy, observation, 4) == first).all() for _ in range(20))
+    first = explorer.act(policy, observation, 4, noise_duration=1e9)
+    assert all((explorer.act(policy, observation, 4, noise_duration=1e9) == first).all() for _ in range(20))
     noise = explorer.noise
     explorer.observe(np.array([True, False, False, False]))
-    explorer.act(policy, observation, 4)
+    explorer.act(policy, observation, 4, noise_duration=1e9)
     assert (explorer.noise != noise).any(1).tolist() == [True, False, False, False]
     explorer.restart()
-    explorer.act(policy, observation, 4)
+    explorer.act(policy, observation, 4, noise_duration=1e9)
     assert (explorer.noise != noise).any(1).all()
 
 
 def test_an_explorers_uniform_actions_obey_masks():
     space = spaces.MultiDiscrete([2, 3])
-    explorer = Explorer(space, noise_duration=1)
+    explorer = Explorer(space)
     masks = np.tile([True, False, True, True, False], (3000, 1))
     drawn = explorer.uniform(3000, masks)
     assert set(drawn[:, 0]) == {0}
     assert np.bincount(drawn[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)
     policy = certain(space, [0.5, 0.5, 0.01, 0.01, 0.98])
-    acted = explorer.act(policy, np.zeros((3000, 2), np.float32), 3000, masks, epsilon=1.0)
+    acted = explorer.act(policy, np.zeros((3000, 2), np.float32), 3000, masks=masks, epsilon=1.0)
     assert np.bincount(acted[:, 1], minlength=3) / 3000 == pytest.approx([0.5, 0.5, 0], abs=0.04)

@@ -57,7 +57,7 @@ def test_a_wrong_environment_is_named_with_its_step(wrong, message):
     assert np.isfinite(model.replay_buffer.next_observations).all()
 
 
-def test_which_of_several_environments_and_entries():
+def test_the_error_names_the_environment_and_the_entry():
     env = DummyVecEnv(
         [lambda: DictObservations(Faulty(at=99)), lambda: DictObservations(Faulty(observation=NOT_A_NUMBER, at=5))]
     )
@@ -67,7 +67,7 @@ def test_which_of_several_environments_and_entries():
         GSAC("MultiInputPolicy", env, **QUICK).learn(60)
 
 
-def test_the_first_observation_counts_too():
+def test_the_first_observation_is_checked():
     class Wrong(Match):
         def reset(self, **kwargs):
             return super().reset(**kwargs)[0] * np.nan, {}
@@ -110,7 +110,7 @@ def test_classes_that_the_space_does_not_have_are_named(space, observation, mess
 
 
 @pytest.mark.parametrize("wrong", [{"reward": np.inf}, {"observation": NOT_A_NUMBER, "at": 25}], ids=["reward", "nan"])
-def test_reinforce_learns_nothing_from_what_is_no_number(wrong):
+def test_reinforce_stops_on_nan_before_it_learns(wrong):
     model = REINFORCE("MlpPolicy", Faulty(**wrong), seed=0, device="cpu")
     with pytest.raises(ValueError, match=r"At step (25|30), environment 0 gave"):
         model.learn(400)
@@ -155,7 +155,7 @@ def test_a_buffer_holds_a_batch():
         GSAC("MlpPolicy", "CartPole-v1", buffer_size=100)
 
 
-def test_integers_are_always_numbers():
+def test_integer_observations_pass():
     model = GSAC("MlpPolicy", gymnasium.make("FrozenLake-v1"), **QUICK).learn(40)
     assert model.num_timesteps == 40
 

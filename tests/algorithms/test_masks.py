@@ -146,7 +146,7 @@ def test_the_steps_before_learning_are_uniform_over_what_is_allowed():
     assert abs(share - 0.5) < 4 * np.sqrt(0.25 / 400)
 
 
-def test_where_nothing_is_to_choose_the_coefficient_rests():
+def test_where_masks_leave_one_action_the_coefficient_stays():
     model = GSAC("MlpPolicy", Allowed(spaces.Discrete(5), 1), **QUICK).learn(100)
     assert model.log_ent_coef.exp().item() == pytest.approx(0.1, rel=1e-5)
 
@@ -231,7 +231,7 @@ def test_processes_and_wrappers_pass_masks_on():
     env.close()
 
 
-def test_use_masking_is_a_switch():
+def test_use_masking_requires_ignores_or_obeys_masks():
     with pytest.raises(ValueError, match="use_masking=True needs an environment with a method action_masks"):
         GSAC("MlpPolicy", Match(SPACES[0]), **QUICK).learn(10, use_masking=True)
     with pytest.raises(AssertionError, match="is not allowed"):
@@ -285,7 +285,7 @@ def test_wrong_masks_are_named_with_their_step(mask, message):
 
 
 def test_each_observation_needs_its_mask():
-    with pytest.raises(ValueError, match="3 action_masks do not go with 1 observations"):
+    with pytest.raises(ValueError, match="3 action_masks do not fit 1 observations"):
         GSAC("MlpPolicy", Match(SPACES[0]), **QUICK).predict(np.zeros(7), action_masks=np.ones((3, 7), bool))
 
 

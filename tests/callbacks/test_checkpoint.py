@@ -113,7 +113,7 @@ def test_environments_that_only_pickle_how_they_were_made_are_not_trusted(tmp_pa
     class Eager(Marked, gymnasium.utils.EzPickle):
         pass
 
-    with pytest.warns(UserWarning, match="Eager pickles how it was made and not where it is"):
+    with pytest.warns(UserWarning, match="Eager pickles its constructor's arguments and not its state"):
         GSAC("MlpPolicy", Eager(), **SETTINGS).learn(20, callback=Checkpoint(tmp_path / "run.ckpt"))
 
 

@@ -20,7 +20,7 @@ def trained(estimator, head, space=MULTI, steps=100, callback=None):
     return model.learn(steps, callback=callback)
 
 
-def test_training_is_what_it_would_be_without():
+def test_measuring_does_not_change_training():
     plain = trained("gumbel_softmax", "action_in", steps=150)
     measured = trained("gumbel_softmax", "action_in", steps=150, callback=GradientDiagnostics(every=10, samples=3))
     for a, b in zip(plain.policy.parameters(), measured.policy.parameters(), strict=True):
@@ -46,7 +46,7 @@ def test_it_logs_at_the_given_steps_under_its_own_keys(tmp_path):
 
 
 @pytest.mark.parametrize("estimator", ["expected", "straight_through"])
-def test_an_exact_estimator_is_found_exact(estimator):
+def test_the_measured_bias_of_an_exact_estimator_is_zero(estimator):
     found = measure_gradient(trained(estimator, "linear", spaces.Discrete(5)), samples=4)
     assert found.relative_bias < 1e-3
     assert found.cosine == pytest.approx(1.0, abs=1e-5)

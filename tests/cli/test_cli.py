@@ -15,7 +15,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gsac import GSAC
-from gsac.algorithms.arguments import described, parameters
+from gsac.algorithms.arguments import constructor_parameters, table_entry
 from gsac.cli import main as cli
 from gsac.experiments.models import ALGORITHMS
 from gsac.experiments.run import RunConfig, new_run
@@ -260,8 +260,8 @@ def test_help_describes_every_argument_of_the_constructor_by_its_docstring(algo,
     shown = capsys.readouterr().out
     assert stop.value.code == 0
     docs = inspect.getdoc(ALGORITHMS[algo])
-    for name, parameter in parameters(ALGORITHMS[algo]).items():
-        argument, flag = described(name), f"--{name.replace('_', '-')}"
+    for name, parameter in constructor_parameters(ALGORITHMS[algo]).items():
+        argument, flag = table_entry(name), f"--{name.replace('_', '-')}"
         if argument.flag and name != "replay_buffer_class":  # a class cannot be a flag
             text = " ".join(re.search(rf":param {name}: (.*?)\n:", docs, re.DOTALL)[1].split())
             plain = re.sub(r":\w+:(?=`)|`", "", text)

@@ -23,7 +23,7 @@ from gsac.envs.minatar import GAMES
 from gsac.envs.minatar import make as registered
 from gsac.experiments import compare
 from gsac.experiments.peers import PEERS
-from gsac.experiments.settings import with_fitting_extractor
+from gsac.experiments.settings import with_readable_extractor
 
 PLANES_AND_ACTIONS = {
     "Asterix": (4, 5),
@@ -188,9 +188,9 @@ def test_every_algorithm_can_be_compared_on_it(algo):
     assert eval_env.observation_space == model.observation_space
     if algo in PEERS:
         named = {"policy_kwargs": {"features_extractor_class": FlattenExtractor}}
-        assert with_fitting_extractor(named, model.observation_space) == named
+        assert with_readable_extractor(named, model.observation_space) == named
         larger = gymnasium.spaces.Box(0, 255, (3, 84, 84), np.uint8)
-        assert with_fitting_extractor({"gamma": 0.9}, larger) == {"gamma": 0.9}
+        assert with_readable_extractor({"gamma": 0.9}, larger) == {"gamma": 0.9}
 
 
 def test_the_command_compares_on_it_in_processes_of_their_own(tmp_path, capsys):

@@ -75,7 +75,7 @@ def test_the_widest_box_does_not_overflow():
     assert values.tolist() == [-widest, 0, widest]
 
 
-def test_the_pendulum_gets_the_values_of_the_classes():
+def test_the_pendulum_receives_the_torque_of_each_class():
     env = DiscretizeAction(gymnasium.make("Pendulum-v1"), 5)
     assert env.action_space == spaces.MultiDiscrete([5])
     env.reset(seed=0)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gsac import ESTIMATORS, RLOO, FactorisedCategorical, GumbelRao, Linear, Mixed, Reinforce
-from gsac.estimators import resolve_estimator, scheduled
+from gsac.estimators import extract_schedules, resolve_estimator
 from gsac.estimators.base import neighbours
 
 SAMPLES = 40_000
@@ -131,7 +131,7 @@ BIASED = ["straight_through", "straight_through_gumbel", "gumbel_rao", "gumbel_s
 
 @pytest.mark.parametrize("draw", range(3))
 @pytest.mark.parametrize("name", BIASED)
-def test_biased_where_the_value_bends(name, sizes, draw):
+def test_biased_if_the_value_is_not_linear(name, sizes, draw):
     q, logits = mlp(sum(sizes)), torch.randn(sum(sizes))
     gradients = sampled_gradients(name, logits, sizes, q, temperature=torch.tensor(1.0))
     assert standard_errors_from_exact(gradients, exact_gradient(logits, sizes, q)) > 6
@@ -243,7 +243,7 @@ def test_neighbours_by_hand():
 
 
 def test_a_schedule_within_an_estimator_becomes_a_tensor_to_be_filled():
-    estimator, changing = scheduled(Mixed(rho="linear:1:0"), torch.device("cpu"))
+    estimator, changing = extract_schedules(Mixed(rho="linear:1:0"), torch.device("cpu"))
     schedule, tensor = changing["rho"]
     assert schedule == Linear(1.0, 0.0)
     logits = torch.randn(6)
@@ -255,7 +255,7 @@ def test_a_schedule_within_an_estimator_becomes_a_tensor_to_be_filled():
             torch.manual_seed(1)
             gradients.append(sampled_gradients(each, logits, [3, 3], q, n=50))
         assert torch.allclose(*gradients, atol=1e-6)
-    assert scheduled(Reinforce(), torch.device("cpu")) == (Reinforce(), {})
+    assert extract_schedules(Reinforce(), torch.device("cpu")) == (Reinforce(), {})
     with pytest.raises(TypeError, match="only GSAC can say"):
         Mixed(rho=Linear(1.0, 0.0))(FactorisedCategorical(logits, [3, 3]), q, HALF)
 
@@ -285,7 +285,7 @@ def test_settings_can_be_written_behind_the_name():
         ("mixed:rho=much", r"rho='much' is not a schedule"),
     ],
 )
-def test_wrong_settings_are_answered_with_the_right_ones(text, message):
+def test_the_error_for_wrong_settings_names_the_right_ones(text, message):
     with pytest.raises(ValueError, match=message):
         resolve_estimator(text, linear=False)
 
@@ -359,7 +359,7 @@ def test_the_default_depends_on_whether_the_critics_are_linear():
     assert resolve_estimator("auto", linear=False) is ESTIMATORS["gumbel_softmax"]
 
 
-def test_unknown_names_are_answered_with_the_known_ones():
+def test_the_error_for_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"estimator='gumble_softmax' is unknown. Did you mean 'gumbel_softmax'\?"):
         resolve_estimator("gumble_softmax", linear=True)
     with pytest.raises(TypeError, match="estimator=3 is neither"):

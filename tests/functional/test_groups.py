@@ -52,7 +52,7 @@ def test_too_many_joint_actions_are_refused():
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [3, -1]])
-def test_sizes_that_are_none(sizes):
+def test_wrong_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match="each at least 1"):
         Groups(sizes)
 

@@ -74,7 +74,7 @@ def test_no_order_of_the_transitions_is_worth_more_than_the_range_and_the_best_i
     assert (best.item(), worst.item()) == pytest.approx((greatest.item(), least.item()))
 
 
-def test_the_range_of_several_rewards_lies_within_that_of_the_single_ones():
+def test_the_range_of_n_step_returns_lies_within_that_of_single_rewards():
     rewards = torch.randn(100)
     one = losses.value_range(rewards, torch.full((100,), 0.9))
     three = losses.value_range(rewards[:-2] + 0.9 * rewards[1:-1] + 0.81 * rewards[2:], torch.full((98,), 0.9**3))

@@ -27,8 +27,8 @@ class Counter:
         self.recordings += 1
         return tape.record(update)
 
-    def captured(self, refers_to=list):
-        return Captured(self.add, CPU, refers_to, self.record)
+    def captured(self, list_references=list):
+        return Captured(self.add, CPU, list_references, self.record)
 
 
 def test_the_mode_follows_the_device():
@@ -79,7 +79,7 @@ def test_recordings_are_forgotten_when_what_they_refer_to_is_replaced(before, af
     captured = counter.captured(lambda: now[0])
     for objects in (before, before, after, after):
         now[0] = objects
-        captured.watch()
+        captured.drop_outdated()
         for _ in range(WARM_UPS + 2):
             captured(1)
     assert counter.total == 4 * (WARM_UPS + 2)
@@ -89,10 +89,10 @@ def test_recordings_are_forgotten_when_what_they_refer_to_is_replaced(before, af
 def test_what_the_first_calls_make_forgets_nothing():
     counter, made = Counter(), []
     captured = Captured(lambda: made.append(len(made)) or counter.add(1), CPU, lambda: list(made), counter.record)
-    captured.watch()
+    captured.drop_outdated()
     for _ in range(WARM_UPS):
         captured()
-    captured.watch()
+    captured.drop_outdated()
     captured()
     assert counter.recordings == 1
 

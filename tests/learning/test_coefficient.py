@@ -24,5 +24,5 @@ def test_a_coefficient_that_is_set_has_no_parameter_and_is_filled_in_place():
     assert coefficient.log_value is None
     assert coefficient.optimizer is None
     assert coefficient.tune(torch.tensor([0.2]), torch.tensor(0.5)).item() == 0
-    coefficient.set_value.fill_(0.3)
+    coefficient.scheduled_value.fill_(0.3)
     assert value.item() == pytest.approx(0.3)

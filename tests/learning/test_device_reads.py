@@ -61,7 +61,7 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("read", READING)
-def test_what_would_wait_for_a_device_is_found_and_its_line_named(read):
+def test_reads_from_a_device_are_found_with_their_line(read):
     with DeviceReads() as reads:
         READING[read](VALUES)
     assert len(reads.found) == 1
@@ -73,7 +73,7 @@ def test_what_would_wait_for_a_device_is_found_and_its_line_named(read):
 
 
 @pytest.mark.parametrize("operation", HARMLESS)
-def test_what_stays_on_the_device_is_not_found(operation):
+def test_operations_without_reads_are_not_found(operation):
     with DeviceReads() as reads:
         HARMLESS[operation](VALUES)
     assert reads.found == []

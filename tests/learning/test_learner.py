@@ -130,7 +130,7 @@ def test_the_errors_and_the_weighted_loss_by_enumeration():
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_weights_of_one_change_no_bit():
+def test_sample_weights_of_one_change_no_bit():
     ends = []
     for weights in (None, torch.ones(16)):
         torch.manual_seed(0)
@@ -226,7 +226,7 @@ def with_critics_of(value, policy):
 
 
 @pytest.mark.parametrize("target", ["soft", "mean"])
-def test_next_states_are_worth_what_rewards_can_add_up_to_and_no_more(target):
+def test_next_values_are_clamped_to_the_range_of_returns(target):
     space = spaces.Discrete(3)
     policy, learner = make_learner(space, target=target, learned=False, ent_coef=0.5)
     batch = make_batch(policy)._replace(rewards=torch.full((16,), 2.0), discounts=torch.full((16,), 0.9))
@@ -256,7 +256,7 @@ def test_the_range_of_values_only_widens_and_starts_at_zero():
     assert seen == [[0, 2], [0, 2], [0, 6], [-2, 6], [-2, 6]]
 
 
-def test_without_bounds_values_count_as_they_are():
+def test_without_bounds_next_values_are_not_clamped():
     policy, learner = make_learner(spaces.Discrete(3), target="mean", bound_targets=False)
     with_critics_of(100.0, policy)
     batch = make_batch(policy)._replace(rewards=torch.zeros(16), discounts=torch.ones(16))
@@ -267,7 +267,7 @@ def test_without_bounds_values_count_as_they_are():
 
 
 @pytest.mark.parametrize("bound_targets", [True, False])
-def test_critics_that_would_run_away_stay_within_what_rewards_can_add_up_to(bound_targets):
+def test_bounded_targets_keep_diverging_critics_within_the_range_of_returns(bound_targets):
     """Tsitsiklis & Van Roy 1996: a state whose features are twice another's, and which is never learned about."""
     _, learner = make_learner(
         spaces.Discrete(2),

@@ -20,7 +20,7 @@ def test_means_are_of_the_updates_since_the_last_time_and_kept_in_one_place():
 
 
 @pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_a_number_that_is_none_is_named_until_the_means_are_taken(value):
+def test_a_nan_is_named_until_pop(value):
     mean = RunningMean()
     mean.add(Metrics(*torch.zeros(len(Metrics._fields)))._replace(critic_loss=torch.tensor(value)))
     mean.add(Metrics(*torch.zeros(len(Metrics._fields))))

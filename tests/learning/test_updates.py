@@ -52,14 +52,14 @@ def test_what_an_update_changes_in_place_leaves_the_references_as_they_were():
     updates = make_updates(bound_targets=True)
     for _ in range(3):  # which make the optimisers' state
         updates.run(8, track_targets=True)
-    before = updates.refers_to()
+    before = updates.list_references()
     updates.run(8, track_targets=True)
     updates.learner.tau.fill_(0.5)
     updates.coefficient = None  # no attribute of the learner
     del updates.coefficient
     add(updates.memory.buffer)
     updates.prepare(gamma=0.9, vec_normalize=None)
-    assert same(before, updates.refers_to())
+    assert same(before, updates.list_references())
 
 
 def places(holder, path=()):
@@ -87,12 +87,12 @@ def replaced(value):
 @pytest.mark.parametrize("path", list(places(make_updates(bound_targets=True, max_grad_norm=1.0))), ids=".".join)
 def test_no_attribute_can_be_replaced_without_being_noticed(path):
     updates = make_updates(bound_targets=True, max_grad_norm=1.0)
-    before = updates.refers_to()
+    before = updates.list_references()
     holder = updates
     for name in path[:-1]:
         holder = getattr(holder, name)
     vars(holder)[path[-1]] = replaced(vars(holder)[path[-1]])
-    assert not same(before, updates.refers_to())
+    assert not same(before, updates.list_references())
 
 
 def test_replaced_weights_states_and_settings_are_noticed():
@@ -117,9 +117,9 @@ def test_replaced_weights_states_and_settings_are_noticed():
         learner.objective = dataclasses.replace(learner.objective, target="soft")
 
     for change in (new_storage, new_state, new_setting, new_optimizer, new_objective):
-        before = updates.refers_to()
+        before = updates.list_references()
         change()
-        assert not same(before, updates.refers_to()), change.__name__
+        assert not same(before, updates.list_references()), change.__name__
 
 
 def test_references_follow_lists_and_stop_at_cycles():

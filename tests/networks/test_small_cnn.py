@@ -152,7 +152,7 @@ def test_an_extractor_named_to_reinforce_wins():
 
 @pytest.mark.parametrize("named", [{}, {"features_extractor_class": SmallCNN}], ids=["by itself", "named"])
 @pytest.mark.parametrize("kind", [GSAC, REINFORCE])
-def test_files_bring_it_back(kind, named, tmp_path):
+def test_a_saved_model_loads_with_small_cnn(kind, named, tmp_path):
     quick = QUICK if kind is GSAC else {"seed": 0, "device": "cpu"}
     model = kind("CnnPolicy", Pixel(), **quick, policy_kwargs={**SMALL, **named}).learn(30)
     model.save(tmp_path / "model")
