@@ -49,7 +49,7 @@ def _collect(value: Any, found: list[Any], visited: set[int]) -> None:
             found.append(value.state)
         elif isinstance(value, nn.Module):
             _collect(vars(value).get("optimizer"), found, visited)
-        elif type(value).__module__.startswith("gsac."):
+        elif any(base.__module__.startswith("gsac.") for base in type(value).__mro__):
             skipped = getattr(value, "NOT_RECORDED", ())
             _collect([part for name, part in _attributes(value) if name not in skipped], found, visited)
 

@@ -127,3 +127,14 @@ def test_references_follow_lists_and_stop_at_cycles():
     mine.itself = mine
     assert references([tensor, {"a": 1.5}, "x"]) == [tensor.data_ptr(), False, 1.5, "x"]
     assert len(references(mine)) > 10
+
+
+def test_a_subclass_of_the_buffer_is_followed_too():
+    class Own(DeviceReplayBuffer):
+        """A user's class."""
+
+    updates = make_updates()
+    updates.memory.buffer = Own(100, OBSERVATIONS, ACTIONS, device="cpu")
+    before = updates.list_references()
+    updates.memory.buffer._allocate(CPU)
+    assert not same(before, updates.list_references())
