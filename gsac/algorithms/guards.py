@@ -43,7 +43,11 @@ class ExperienceGuard:
                 self.check_observation(step, infos[i]["terminal_observation"], env=int(i))
 
     def check_rewards(self, step: int, rewards: np.ndarray) -> None:
-        """:raises ValueError: NaN or infinity in the rewards [n_envs]"""
+        """Refuses NaN and infinity in rewards.
+
+        :param rewards: [n_envs]
+        :raises ValueError: says which environment gave what, and at which step
+        """
         _check_finite(step, "a reward", np.asarray(rewards))
 
     def check_observation(

@@ -164,7 +164,10 @@ def resume(
 
 
 def _read(path: Path) -> dict[str, bytes]:
-    """:raises ValueError: not a whole checkpoint; nothing in it has been run"""
+    """Reads the files in a checkpoint, after a check that it is whole.
+
+    :raises ValueError: a damaged checkpoint, or another file; nothing in it was run
+    """
     whole = archive.open_checked(path.read_bytes(), path, MEMBERS, "checkpoint", "Pass a file that Checkpoint wrote.")
     with zipfile.ZipFile(whole) as members:
         return {name: members.read(name) for name in MEMBERS}

@@ -24,7 +24,10 @@ CONSTRUCTOR_ERRORS = (ValueError, TypeError, AssertionError, NotImplementedError
 
 
 def check_device(device: str) -> None:
-    """:raises ValueError: PyTorch knows no device of this name, or has none here"""
+    """Raises an error unless PyTorch has the device.
+
+    :raises ValueError: PyTorch knows no device of this name, or has none here
+    """
     try:
         kind = "cpu" if device == "auto" else torch.device(device).type
     except RuntimeError:

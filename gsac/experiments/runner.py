@@ -35,7 +35,7 @@ class Job(Protocol):
         """Makes the run. Returns what came out: the rest of its line."""
 
 
-def made(job: Job) -> Line:
+def execute(job: Job) -> Line:
     """Makes the run. Returns its whole line: what was known, what came out, the seconds, and what it was made with."""
     made_with = provenance()  # before the repository can have moved on
     wall, cpu = time.perf_counter(), time.process_time()
@@ -78,7 +78,7 @@ def run_missing(
             result = f"{summary(outcome)} after {outcome['wall_seconds']:.0f} s"
         print(f"[{len(ended)}/{len(missing)}] {job}: {result}", flush=True)
 
-    run_in_processes(made, missing, n_processes, note)
+    run_in_processes(execute, missing, n_processes, note)
     return failures
 
 

@@ -42,7 +42,7 @@ def built(problem, entry, seed, n_eval_envs):
 @pytest.fixture(scope="module")
 def line():
     (job,) = jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT])
-    return runner.made(job)
+    return runner.execute(job)
 
 
 def test_a_line_holds_forty_whole_episodes_for_each_evaluation_and_their_means(line):
@@ -59,7 +59,7 @@ def test_a_line_holds_forty_whole_episodes_for_each_evaluation_and_their_means(l
 
 def test_more_episodes_are_played_if_asked_for_and_make_no_other_run(line):
     few, many = (jobs(["CartPole-v1"], ["GSAC, defaults"], [100], [SHORT], n)[0] for n in (2, 20))
-    found = runner.made(few)
+    found = runner.execute(few)
     assert found["episodes"] == 2
     assert [len(point[kind]) for point in found["curve"] for kind in returns.KINDS] == [2] * 4
     assert line["episodes"] == 20

@@ -21,7 +21,7 @@ class Job:
 
 
 def test_a_line_holds_the_description_the_outcome_the_seconds_and_what_it_was_made_with():
-    line = runner.made(Job(3))
+    line = runner.execute(Job(3))
     assert {"seed": 3, "final": 6.0}.items() <= line.items()
     assert line["wall_seconds"] >= 0
     assert line["cpu_seconds"] >= 0
