@@ -556,8 +556,10 @@ class GSAC(Algorithm, OffPolicyAlgorithm):
         # SB3 writes attributes of the model; these two stand in objects that it holds.
         self._noise_and_ends = self.explorer.noise, self.explorer.ended
         include = None if include is None else {"memory" if name == "replay_buffer" else name for name in include}
-        super().save(path, exclude, include)
-        del self._noise_and_ends
+        try:
+            super().save(path, exclude, include)
+        finally:
+            del self._noise_and_ends
 
     @classmethod
     def load(cls: type[SelfGSAC], path: str | pathlib.Path | io.BufferedIOBase, *args: Any, **kwargs: Any) -> SelfGSAC:

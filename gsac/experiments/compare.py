@@ -10,7 +10,8 @@ import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
-from gsac.algorithms.arguments import argument_names, check_choice
+from gsac.algorithms.arguments import argument_names
+from gsac.checks import check_choice
 from gsac.estimators import ESTIMATORS
 from gsac.experiments.environments import EVALUATION_SEED_OFFSET, make_envs
 from gsac.experiments.evaluation import EvaluateAtSteps, evaluation_steps

@@ -10,10 +10,10 @@ import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.algorithms.arguments import check_choice
 from gsac.algorithms.base import Algorithm
 from gsac.algorithms.gsac import GSAC
 from gsac.algorithms.reinforce import REINFORCE
+from gsac.checks import check_choice
 from gsac.experiments.environments import EVALUATION_SEED_OFFSET, check_env, make_envs
 from gsac.saving import weights
 

@@ -13,8 +13,9 @@ from typing import Any
 import yaml
 from stable_baselines3.common.vec_env import VecEnv
 
-from gsac.algorithms.arguments import AT_LEAST_1, argument_names, check_choice, check_number
+from gsac.algorithms.arguments import argument_names
 from gsac.algorithms.gsac import GSAC
+from gsac.checks import AT_LEAST_1, check_choice, check_number
 from gsac.experiments.environments import make_envs
 
 FILE = Path(__file__).with_name("presets.yml")

@@ -460,3 +460,13 @@ def test_a_subclass_may_override_any_one_of_sb3s_hooks():
     elsewhere.own = made(GSAC).replay_buffer
     assert elsewhere.learn(30).own.size() == 30
     assert elsewhere.replay_buffer.size() == 0
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.25, 1.0])
+def test_a_polyak_step_moves_the_targets_by_the_fraction_tau_also_if_it_is_changed_later(tau):
+    model = GSAC("MlpPolicy", "CartPole-v1", seed=0, **QUICK).learn(60)
+    model.tau = tau
+    before = [parameter.clone() for parameter in model.critic_target.parameters()]
+    model.train(1, 16)
+    for target, old, new in zip(model.critic_target.parameters(), before, model.critic.parameters(), strict=True):
+        assert torch.allclose(target, old + tau * (new - old), atol=1e-6)
